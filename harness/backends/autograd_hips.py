@@ -1,0 +1,74 @@
+"""HIPS autograd as a backend, and the differentiator of the oracle: a formula comes in, its gradients in any NumPy precision go out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+
+from harness.array_api import make_autograd_namespace
+from harness.backends.graph import evaluate, name_gradients, pick_calls, split_inputs
+from harness.core import Arithmetic, Array, NetworkSpec, NodeTrace, Outcome, Problem
+
+
+@dataclass(frozen=True)
+class HipsAutograd:
+    """Autograd over the formula in the case's own precision."""
+
+    name: str = "autograd"
+    variant: str = "formula"
+    framework: str = "autograd"
+    default: bool = True
+    decides: bool = True
+    arithmetic: Arithmetic = field(default_factory=lambda: Arithmetic(flushes=False))
+    threads: str = "the BLAS library's, limited to one"
+
+    def version(self) -> str:
+        import_module("autograd")
+        return version("autograd")
+
+    def rule(self, layer: Any) -> str:
+        return "formula"
+
+    def prepare(self, network: NetworkSpec, dtype: str, layers: Mapping[str, Any]) -> AutogradProgram:
+        return AutogradProgram(network, layers)
+
+
+class AutogradProgram:
+    """One graph of formulas."""
+
+    def __init__(self, network: NetworkSpec, layers: Mapping[str, Any]) -> None:
+        self.network = network
+        self.call = pick_calls(network, layers, make_autograd_namespace(), "autograd", None)
+
+    def run(self, problem: Problem) -> Outcome:
+        variable, constants = split_inputs(problem)
+
+        def forward(leaves: Any) -> Any:
+            params, inputs = leaves
+            return evaluate(self.network, self.call, params, {**inputs, **constants})[self.network.output.name]
+
+        start = time.perf_counter()
+        with np.errstate(all="ignore"):
+            y, gradients = differentiate(forward, (dict(problem.params), variable), problem.dy)
+        seconds = time.perf_counter() - start
+        return Outcome("ok", y, name_gradients(*gradients), seconds=seconds)
+
+    def trace(self, problem: Problem) -> Mapping[str, NodeTrace] | None:
+        return None
+
+
+def differentiate(function: Callable[[Any], Any], leaves: Any, dy: Array) -> tuple[Array, Any]:
+    """Return the function's value at the leaves (any nest of tuples and dicts of arrays) and their gradients for cotangent dy."""
+    from autograd.core import make_vjp
+
+    backward, y = make_vjp(function, leaves)
+    return np.asarray(y), backward(np.asarray(dy, np.asarray(y).dtype).reshape(np.shape(y))[()])
+
+
+BACKENDS = (HipsAutograd(),)

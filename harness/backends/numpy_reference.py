@@ -1,0 +1,109 @@
+"""The hand-written NumPy layers as a backend: a problem comes in, the gradients of their own backward passes go out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from harness.core import Arithmetic, Array, NetworkSpec, NodeTrace, Outcome, Problem
+from reference_layers import Network, Node
+
+
+@dataclass(frozen=True)
+class NumpyReference:
+    """Runs the layers under test themselves."""
+
+    name: str = "numpy"
+    framework: str = "numpy"
+    variant: str = "layer"
+    default: bool = True
+    decides: bool = True
+    arithmetic: Arithmetic = field(default_factory=lambda: Arithmetic(flushes=False))
+    threads: str = "the BLAS library's, limited to one"
+
+    def version(self) -> str:
+        return np.__version__
+
+    def rule(self, layer: Any) -> str:
+        return "layer"
+
+    def prepare(self, network: NetworkSpec, dtype: str, layers: Mapping[str, Any]) -> NumpyProgram:
+        return NumpyProgram(network, layers)
+
+
+class NumpyProgram:
+    """A graph of layer objects, made anew for each problem, since a layer may keep what it likes."""
+
+    def __init__(self, network: NetworkSpec, layers: Mapping[str, Any]) -> None:
+        self.network = network
+        self.layers = layers
+
+    def run(self, problem: Problem) -> Outcome:
+        graph = self._build(problem)
+        start = time.perf_counter()
+        y = graph.forward(problem.inputs)
+        gradients = graph.backward(problem.dy)
+        return Outcome("ok", y, {**graph.grads, **_wanted(gradients, problem)}, seconds=time.perf_counter() - start)
+
+    def trace(self, problem: Problem) -> Mapping[str, NodeTrace]:
+        graph = self._build(problem)
+        recorders = {node.name: Recorder(node.layer) for node in graph.nodes}
+        recorded = Network([Node(node.name, recorders[node.name], node.inputs) for node in graph.nodes], graph.inputs, graph.output)
+        recorded.forward(problem.inputs)
+        recorded.backward(problem.dy)
+        return {name: recorder.trace() for name, recorder in recorders.items() if recorder.dy is not None}
+
+    def _build(self, problem: Problem) -> Network:
+        nodes = [Node(node.name, self.layers[node.layer](**problem.params[node.name]), node.inputs) for node in self.network.nodes]
+        return Network(nodes, list(self.network.widths), self.network.output.name)
+
+
+class Recorder:
+    """A layer that hands everything on to another and keeps copies of what that one received and returned."""
+
+    def __init__(self, layer: Any) -> None:
+        self.layer = layer
+        self.inputs: tuple[Array, ...] = ()
+        self.y: Any = None
+        self.dy: Any = None
+        self.dx: tuple[Any, ...] = ()
+        self.broken: list[str] = []
+        self.params = layer.params
+        self.grads: dict[str, Array] = {}
+        self.cache: tuple[Any, ...] = ()
+
+    def forward(self, *inputs: Array) -> Array:
+        self.inputs = tuple(np.array(value) for value in inputs)
+        returned = self.layer.forward(*inputs)
+        self.y = np.array(returned)
+        self._hold(inputs, self.inputs, "forward changed its input")
+        out: Array = returned
+        return out
+
+    def backward(self, dy: Array, cache: tuple[Any, ...] | None = None) -> Any:
+        self.dy = np.array(dy)
+        before = {name: np.array(value) for name, value in self.layer.params.items()}
+        returned = self.layer.backward(dy)
+        self.dx = tuple(None if value is None else np.array(value) for value in (returned if isinstance(returned, tuple) else (returned,)))
+        self.grads = {name: np.array(value) for name, value in self.layer.grads.items()}
+        self._hold((dy,), (self.dy,), "backward changed the upstream gradient")
+        self._hold(tuple(self.layer.params.values()), tuple(before.values()), "backward changed a parameter")
+        return returned
+
+    def trace(self) -> NodeTrace:
+        return NodeTrace(self.inputs, self.y, self.dy, self.dx, self.grads, "; ".join(self.broken))
+
+    def _hold(self, now: tuple[Any, ...], before: tuple[Any, ...], broken: str) -> None:
+        if any(not np.array_equal(a, b, equal_nan=True) for a, b in zip(now, before, strict=True)):
+            self.broken.append(broken)
+
+
+def _wanted(gradients: Mapping[str, Array], problem: Problem) -> dict[str, Array]:
+    return {name: value for name, value in gradients.items() if name not in problem.constants}
+
+
+BACKENDS = (NumpyReference(),)

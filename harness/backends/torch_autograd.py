@@ -1,0 +1,125 @@
+"""PyTorch autograd as a backend: a problem comes in, the gradients of the formulas or of torch's own ops go out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+
+from harness.array_api import Namespace, take_from
+from harness.backends.graph import evaluate, has_native, name_gradients, pick_calls
+from harness.core import Arithmetic, Array, NetworkSpec, NodeTrace, Outcome, Problem
+
+
+@dataclass(frozen=True)
+class TorchAutograd:
+    """Eager PyTorch: autograd over the formula, or over `torch.nn.functional` where a layer names an op."""
+
+    name: str = "torch"
+    variant: str = "formula"
+    framework: str = "torch"
+    default: bool = True
+    decides: bool = True
+    arithmetic: Arithmetic = field(default_factory=Arithmetic)
+    threads: str = "torch.set_num_threads(1)"
+
+    def version(self) -> str:
+        return str(import_module("torch").__version__)
+
+    def rule(self, layer: Any) -> str:
+        return "native" if self.variant == "native" and "torch" in layer.native else "formula"
+
+    def prepare(self, network: NetworkSpec, dtype: str, layers: Mapping[str, Any]) -> TorchProgram | None:
+        if self.variant == "native" and not has_native(layers, network, "torch"):
+            return None
+        torch = import_module("torch")
+        return TorchProgram(network, pick_calls(network, layers, namespace(), "torch", torch if self.variant == "native" else None))
+
+
+class TorchProgram:
+    """One graph in eager PyTorch."""
+
+    def __init__(self, network: NetworkSpec, call: Callable[..., Any]) -> None:
+        self.network = network
+        self.call = call
+        self.torch = import_module("torch")
+
+    def run(self, problem: Problem) -> Outcome:
+        params, inputs, leaves = self._leaves(problem)
+        dy = self.torch.tensor(problem.dy)
+        start = time.perf_counter()
+        y = evaluate(self.network, self.call, params, inputs)[self.network.output.name]
+        gradients = self.torch.autograd.grad(y, list(leaves.values()), dy, allow_unused=True)
+        seconds = time.perf_counter() - start
+        named = {name: value.numpy() for name, value in zip(leaves, gradients, strict=True) if value is not None}
+        return Outcome("ok", y.detach().numpy(), named, seconds=seconds)
+
+    def trace(self, problem: Problem) -> Mapping[str, NodeTrace]:
+        """Tap every edge with a view, which changes no number, and differentiate with respect to the taps."""
+        params, inputs, _ = self._leaves(problem)
+        edges: dict[str, tuple[Any, ...]] = {}
+        outputs: dict[str, Any] = {}
+
+        def tapped(node: Any, group: Mapping[str, Any], *arguments: Any) -> Any:
+            edges[node.name] = tuple(value.view_as(value) for value in arguments)
+            outputs[node.name] = self.call(node, group, *edges[node.name])
+            return outputs[node.name]
+
+        y = evaluate(self.network, tapped, params, inputs)[self.network.output.name]
+        taps = {(node, "y", 0): value for node, value in outputs.items()}
+        taps |= {(node, "x", i): value for node, values in edges.items() for i, value in enumerate(values)}
+        taps |= {(node, key, 0): value for node, group in params.items() for key, value in group.items()}
+        wanted = {key: value for key, value in taps.items() if value.requires_grad}
+        found = self.torch.autograd.grad(y, list(wanted.values()), self.torch.tensor(problem.dy), allow_unused=True)
+        gradients = {key: value.numpy() for key, value in zip(wanted, found, strict=True) if value is not None}
+        return {name: _node_trace(name, edges[name], outputs[name], params[name], gradients) for name in outputs}
+
+    def _leaves(self, problem: Problem) -> tuple[dict[str, dict[str, Any]], dict[str, Any], dict[str, Any]]:
+        params = {node: {key: self._leaf(value) for key, value in group.items()} for node, group in problem.params.items()}
+        inputs = {
+            name: to_tensor(self.torch, value) if name in problem.constants else self._leaf(value)
+            for name, value in problem.inputs.items()
+        }
+        leaves = name_gradients(params, {name: value for name, value in inputs.items() if name not in problem.constants})
+        return params, inputs, leaves
+
+    def _leaf(self, value: Array) -> Any:
+        return to_tensor(self.torch, value).requires_grad_()
+
+
+def to_tensor(torch: Any, value: Array) -> Any:
+    """Return a tensor of the array's numbers with the array's memory layout, which `torch.tensor` alone would lose."""
+    if value.flags.c_contiguous:
+        return torch.tensor(value)
+    if value.flags.f_contiguous:
+        return torch.tensor(value.T).T
+    spaced = np.zeros([2 * size for size in value.shape], value.dtype)
+    view = spaced[(slice(None, None, 2),) * value.ndim]
+    view[...] = value
+    return torch.from_numpy(view)
+
+
+@cache
+def namespace() -> Namespace:
+    """Return torch's functions under their Array API names."""
+    torch = import_module("array_api_compat.torch")
+    return take_from(torch, erf=import_module("torch").erf)
+
+
+def _node_trace(name: str, edges: Any, y: Any, params: Mapping[str, Any], gradients: Mapping[Any, Array]) -> NodeTrace:
+    inputs = tuple(value.detach().numpy() for value in edges)
+    return NodeTrace(
+        inputs=inputs,
+        y=y.detach().numpy(),
+        dy=gradients[name, "y", 0],
+        dx=tuple(gradients.get((name, "x", i)) for i in range(len(inputs))),
+        dparams={key: gradients[name, key, 0] for key in params if (name, key, 0) in gradients},
+    )
+
+
+BACKENDS = (TorchAutograd(), TorchAutograd(name="torch:native", variant="native"))

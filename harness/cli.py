@@ -1,0 +1,326 @@
+"""The command line: words come in, the pipeline runs, tables and pages and an exit code go out.
+
+Exit codes: 0 conforms, 1 mismatch, 2 usage, 3 the harness itself failed, 4 nothing ran or a required framework is
+missing, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import App, CycloptsError, Parameter
+from cyclopts.config import Toml
+
+CONFORMS, USAGE, HARNESS_FAILED, NOTHING_RAN = 0, 2, 3, 4
+
+app = App(
+    name="harness",
+    help="Judge hand-written backward passes against what rounding can do, side by side with automatic differentiation. "
+    "Exit codes: 0 conforms, 1 mismatch, 2 usage, 3 the harness itself failed, 4 nothing ran or a required framework is missing.",
+    config=Toml("pyproject.toml", root_keys=["tool", "backprop-harness"], search_parents=True, must_exist=False),
+    version=lambda: __import__("harness").__version__,
+)
+
+
+@app.command
+def run(
+    *,
+    cases: int = 500,
+    seed: int = 0,
+    backends: str = "all",
+    dtypes: str = "all",
+    layers: str = "all",
+    hazards: str = "all",
+    require: str = "",
+    out: Path = Path("reports/latest"),
+    jobs: int = -1,
+    draws: int = 20,
+    timeout: float = 300.0,
+    timings: bool = True,
+    reporters: str = "all",
+    quiet: Annotated[bool, Parameter(name=["--quiet", "-q"], negative="")] = False,
+) -> int:
+    """Run random networks on every backend, judge every gradient, and write tables and pages.
+
+    Parameters
+    ----------
+    cases
+        How many cases; cases share networks, see `--draws`.
+    seed
+        The seed of the plan: the same seed and settings give the same cases.
+    backends
+        Backends or frameworks, comma-separated (`harness list backends`).
+    dtypes
+        float64, float32, or both.
+    layers
+        Layers of the random networks (`harness list layers`).
+    hazards
+        Hazards to plant (`harness list hazards`), or none.
+    require
+        Backends or frameworks that must be there: exit 4 when one is missing.
+    out
+        The run folder; what an earlier run left there is replaced.
+    jobs
+        Worker processes of one core each; -1 is one for each core, 0 runs in this process.
+    draws
+        How many cases share a network, which is compiled once.
+    timeout
+        Seconds after which the cases of one network count as hanging.
+    timings
+        Time the backends after the cases.
+    reporters
+        Formats to write (`harness list reporters`), or none.
+    quiet
+        Print the verdict alone.
+    """
+    from harness import runner
+
+    settings = runner.Settings(cases, seed, backends, dtypes, layers, hazards, require, out, jobs, draws, timeout, timings)
+    plan = runner.make_plan(settings)
+    for name, message in plan.missing.items():
+        _say(f"[yellow]{name} is not installed and was not run:[/] {_escape(message)}", error=True)
+    if lost := runner.require(plan):
+        _say(f"[red]{_escape(lost)}[/]", error=True)
+        return NOTHING_RAN
+    info = _execute(plan, quiet)
+    if reporters != "none":
+        _write(out, reporters, quiet)
+    _conclude(info)
+    return int(info["exit_code"])
+
+
+@app.command
+def replay(case: str, *, run: Path = Path("reports/latest"), backends: str = "all") -> int:
+    """Run one case again: its id, a file of its JSON, or the JSON itself.
+
+    Parameters
+    ----------
+    case
+        An id (found in the run folder, or made again from its seed), a file, or JSON.
+    run
+        The run folder in which to look an id up.
+    backends
+        Backends or frameworks, comma-separated.
+    """
+    from harness import runner
+
+    found = _find_case(case, run)
+    names = runner.choose_backends(backends)
+    missing = runner.find_missing(names)
+    rows = runner.replay_case(found, [name for name in names if name not in missing])
+    _print_rows(found.id, rows)
+    return 1 if any(row.fails for row in rows) else CONFORMS if any(row.n_compared for row in rows) else NOTHING_RAN
+
+
+@app.command
+def report(run: Path = Path("reports/latest"), *, reporters: str = "all", out: Path | None = None) -> int:
+    """Write the pages and tables of a run folder again.
+
+    Parameters
+    ----------
+    run
+        The run folder.
+    reporters
+        Formats to write, comma-separated (`harness list reporters`).
+    out
+        Where to write; the run folder by default.
+    """
+    _write(run, reporters, quiet=False, out=out)
+    return CONFORMS
+
+
+@app.command
+def train(
+    *, seed: int = 0, steps: int = 400, dtype: Literal["float32", "float64"] = "float32", out: Path = Path("reports/latest"), least: float = 0.92
+) -> int:
+    """Train one network on handwritten digits in NumPy, torch and JAX from the same weights, and compare the trajectories.
+
+    Parameters
+    ----------
+    seed
+        The seed of the weights and batches.
+    steps
+        Steps of gradient descent.
+    dtype
+        The precision of the training.
+    out
+        The folder that gets `training.csv`, a run folder or a new one.
+    least
+        The test accuracy that each framework must reach.
+    """
+    from harness.training import train as run_training
+
+    training = run_training(seed=seed, steps=steps, dtype=dtype)
+    out.mkdir(parents=True, exist_ok=True)
+    training.frame().to_csv(out / "training.csv", index=False)
+    for name, accuracy in training.accuracies.items():
+        apart = "" if name == "numpy" else f", within what rounding explains: {'yes' if training.within[name] else 'NO'}"
+        _say(f"{name}: test accuracy {accuracy:.1%}{apart}")
+    for name in training.missing:
+        _say(f"[yellow]{name} is not installed and was not trained[/]", error=True)
+    good = all(accuracy >= least for accuracy in training.accuracies.values()) and all(training.within.values())
+    return CONFORMS if good else 1
+
+
+@app.command(name="list")
+def list_(kind: Literal["layers", "backends", "hazards", "reporters"]) -> int:
+    """List what discovery finds.
+
+    Parameters
+    ----------
+    kind
+        layers, backends, hazards or reporters.
+    """
+    from harness import cases, discovery
+
+    if kind == "layers":
+        lines = {name: (found.__doc__ or "").split("\n")[0] for name, found in discovery.find_layers().items()}
+    elif kind == "hazards":
+        lines = {name: hazard.why for name, hazard in cases.list_hazards(discovery.find_layers()).items()}
+    elif kind == "reporters":
+        lines = {name: reporter.summary for name, reporter in discovery.find_reporters().items()}
+    else:
+        lines = {name: _describe(backend) for name, backend in discovery.find_backends().items()}
+    for name, text in lines.items():
+        _say(f"[bold]{_escape(name)}[/]  {_escape(text)}")
+    return CONFORMS
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit with its code; a user's mistake is one line, never a traceback."""
+    sys.exit(call(arguments))
+
+
+def call(arguments: list[str] | None = None) -> int:
+    """Run the command line and return the exit code."""
+    try:
+        result = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+    except CycloptsError as error:
+        return _complain(" ".join(str(error).split()), USAGE)
+    except KeyboardInterrupt:
+        return _complain("interrupted", 130)
+    except Exception as error:  # noqa: BLE001  # reason: whatever is not the user's mistake is the harness's own, told by its code
+        return _explain(error)
+    return result if isinstance(result, int) else CONFORMS
+
+
+def _explain(error: Exception) -> int:
+    """Return the exit code of an error, with one line for a user's mistake and a traceback for the harness's own."""
+    from harness.core import BadInput
+
+    if isinstance(error, BadInput):
+        return _complain(str(error), USAGE)
+    import traceback
+
+    traceback.print_exc()
+    return _complain(f"the harness itself failed: {error}", HARNESS_FAILED)
+
+
+def _execute(plan: Any, quiet: bool) -> dict[str, Any]:
+    """Run the plan behind a progress bar with rate and time left."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    from harness.runner import execute
+
+    columns = [TextColumn("cases"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"), TimeElapsedColumn(), TimeRemainingColumn()]
+    with Progress(*columns, console=Console(stderr=True), disable=quiet) as bar:
+        task = bar.add_task("cases", total=plan.settings.cases, rate="")
+
+        def advance(done: int, tally: Any) -> None:
+            bar.advance(task, done)
+            speed = bar.tasks[0].finished_speed or bar.tasks[0].speed
+            bar.update(task, rate=(f"{speed:.1f}/s" if speed else "") + (f" [red]{tally.failed} failing rows[/]" if tally.failed else ""))
+
+        return execute(plan, advance)
+
+
+def _write(run: Path, wanted: str, quiet: bool, out: Path | None = None) -> None:
+    from harness.discovery import choose, find_reporters
+    from harness.table import load_run
+
+    reporters = find_reporters()
+    loaded = load_run(run)
+    for name in choose("reporter", wanted, reporters):
+        for path in reporters[name].write(loaded, out or run):
+            if not quiet:
+                _say(f"wrote {_escape(str(path))}")
+
+
+def _conclude(info: dict[str, Any]) -> None:
+    for failure in info["failures"][:5]:
+        _say(f"[red]{_escape(failure['backend'])} {failure['verdict']}[/] {_escape(failure['message'])}\n  harness replay {_escape(failure['case'])}")
+    for stale in info["stale_findings"]:
+        _say(f"[red]stale known finding[/] {_escape(stale)}")
+    colour = "green" if info["exit_code"] == CONFORMS else "red"
+    _say(
+        f"[bold {colour}]{info['status']}[/]: {info['cases_done']} cases over {info['graphs']} graphs, {sum(info['counts'].values())} comparisons of "
+        f"{info['n_compared']} numbers, {info['failed']} failing; outside the hazards {info['ok_share']:.2%} ok, {info['powerless_share']:.2%} powerless; "
+        f"largest error of an ok row {info['worst_ok']:.3f} of its bound"
+    )
+
+
+def _find_case(case: str, run: Path) -> Any:
+    """Return the case of an id, a file or JSON."""
+    import json
+
+    from harness.cases import find_case
+    from harness.core import DTYPES, BadInput, case_from_json
+    from harness.discovery import find_layers
+
+    if case.lstrip().startswith("{"):
+        return case_from_json(case)
+    if case.endswith(".json"):
+        try:
+            return case_from_json(Path(case).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise BadInput(f"case {case!r}: {error.strerror}; accepted is an id, a file of JSON, or JSON") from None
+    log = run / "cases.jsonl"
+    for line in log.read_text(encoding="utf-8").splitlines() if log.exists() else []:
+        if f'"{case}"' in line and (record := json.loads(line))["id"] == case:
+            return case_from_json(json.dumps(record["case"]))
+    return find_case(case, find_layers(), DTYPES)
+
+
+def _print_rows(case: str, rows: list[Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("backend", "node", "quantity", "check", "verdict", "error / bound", "ulps", "power", "compared", title=case)
+    for row in rows:
+        colour = "red" if row.fails else "green" if row.verdict == "ok" else "yellow"
+        numbers = (f"{row.error_in_bounds:.3g}", f"{row.ulps:.3g}", f"{row.power:.2g}", str(row.n_compared))
+        table.add_row(row.backend, row.node, row.quantity, row.check, f"[{colour}]{row.verdict}[/]", *numbers)
+    console = Console()
+    console.print(table)
+    for row in rows:
+        if row.message:
+            console.print(f"{row.backend} {row.node}.{row.quantity}: {row.message}", markup=False)
+
+
+def _describe(backend: Any) -> str:
+    try:
+        state = backend.version()
+    except ImportError as error:
+        state = f"not installed ({error})"
+    kind = "judged" if backend.decides else "a witness, decides nothing"
+    return f"{state}; {backend.variant}; {kind}; {'default' if backend.default else 'only by its own name'}; threads: {backend.threads}"
+
+
+def _complain(message: str, code: int) -> int:
+    print(f"harness: {message}", file=sys.stderr)
+    return code
+
+
+def _say(text: str, error: bool = False) -> None:
+    from rich.console import Console
+
+    Console(stderr=error, highlight=False, soft_wrap=True).print(text)
+
+
+def _escape(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)

@@ -1,0 +1,81 @@
+"""Discovery: the name of a kind of thing comes in, the things found beside it and in entry points go out.
+
+Layers are the classes of the modules of `reference_layers` and of the entry points `harness.layers`;
+backends and reporters are the `BACKENDS` and `REPORTER` of the modules of their packages and what the entry
+points `harness.backends` and `harness.reporters` load. Looking imports no framework.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Iterator, Mapping
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from types import ModuleType
+from typing import Any
+
+import reference_layers
+from harness.core import BadInput
+
+
+@cache
+def find_layers() -> dict[str, Any]:
+    """Return every layer class by its `name`."""
+    classes = [kind for module in _modules(reference_layers) for kind in _layers_in(module)]
+    return {kind.name: kind for kind in [*classes, *(point.load() for point in _points("layers"))]}
+
+
+@cache
+def find_backends() -> dict[str, Any]:
+    """Return every backend by its `name`; the framework behind it is imported only when it is prepared."""
+    import harness.backends as package
+
+    found = [backend for module in _modules(package) for backend in getattr(module, "BACKENDS", ())]
+    outside = [backend for point in _points("backends") for backend in _many(point.load())]
+    return {backend.name: backend for backend in [*found, *outside]}
+
+
+@cache
+def find_reporters() -> dict[str, Any]:
+    """Return every reporter by its `name`."""
+    import harness.reporters as package
+
+    found = [module.REPORTER for module in _modules(package) if hasattr(module, "REPORTER")]
+    return {reporter.name: reporter for reporter in [*found, *(point.load() for point in _points("reporters"))]}
+
+
+def choose(kind: str, wanted: str | list[str] | tuple[str, ...] | None, known: Mapping[str, Any]) -> list[str]:
+    """Return the known names that are wanted, in order; None or "all" means all. Raises BadInput on an unknown one.
+
+    >>> choose("layer", "relu,add", {"add": 1, "relu": 2, "affine": 3})
+    ['relu', 'add']
+    """
+    names = wanted.split(",") if isinstance(wanted, str) else list(wanted or ["all"])
+    names = [name.strip() for name in names if name.strip()]
+    if names == ["all"]:
+        return list(known)
+    for name in names:
+        if name not in known:
+            raise BadInput(f"unknown {kind} {name!r}; accepted are {', '.join(sorted(known))}")
+    return list(dict.fromkeys(names))
+
+
+def _modules(package: ModuleType) -> Iterator[ModuleType]:
+    for found in sorted(pkgutil.iter_modules(package.__path__), key=lambda module: module.name):
+        yield importlib.import_module(f"{package.__name__}.{found.name}")
+
+
+def _layers_in(module: ModuleType) -> Iterator[Any]:
+    for _, kind in inspect.getmembers(module, inspect.isclass):
+        if kind.__module__ == module.__name__ and hasattr(kind, "formula") and hasattr(kind, "name"):
+            yield kind
+
+
+def _points(kind: str) -> list[EntryPoint]:
+    return sorted(entry_points(group=f"harness.{kind}"), key=lambda point: point.name)
+
+
+def _many(loaded: Any) -> list[Any]:
+    return list(loaded) if isinstance(loaded, list | tuple) else [loaded]

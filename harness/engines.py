@@ -1,0 +1,121 @@
+"""Engines: shards come in, their results go out as they are done, from this process or from guarded worker processes.
+
+A worker that hangs or dies takes nothing else with it: its shard is split, case by case and then backend by
+backend, until the culprit alone is left and gets the row that says so.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, TimeoutError, wait
+from dataclasses import dataclass
+from typing import Any
+
+from harness.core import Case, Comparison, Status
+from harness.discovery import find_backends, find_layers
+from harness.isolation import one_thread, settle_worker
+from harness.shards import ShardResult, run_shard
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Cases of one network and the names of the backends that run them."""
+
+    cases: tuple[Case, ...]
+    backends: tuple[str, ...]
+
+    def split(self) -> list[Shard]:
+        """Return smaller shards, the shard itself where it is a single case on a single backend."""
+        if len(self.cases) > 1:
+            return [Shard((case,), self.backends) for case in self.cases]
+        return [Shard(self.cases, (name,)) for name in self.backends]
+
+    @property
+    def is_single(self) -> bool:
+        """Whether nothing is left to split."""
+        return len(self.cases) == 1 and len(self.backends) == 1
+
+
+def run_named(shard: Shard) -> ShardResult:
+    """Run a shard with the layers and backends that discovery finds."""
+    known = find_backends()
+    return run_shard(shard.cases, [known[name] for name in shard.backends], find_layers(), known)
+
+
+def run_here(shards: Iterable[Shard]) -> Iterator[tuple[Shard, ShardResult]]:
+    """Yield each shard with its result, run in this process on one thread; a crash here is a crash of the caller."""
+    for shard in shards:
+        with one_thread():
+            result = run_named(shard)
+        yield shard, result
+
+
+def run_guarded(shards: Iterable[Shard], jobs: int, timeout: float) -> Iterator[tuple[Shard, ShardResult]]:
+    """Yield each shard with its result as it is done, from `jobs` worker processes of one core and one thread each."""
+    from pebble import ProcessPool
+
+    waiting = iter(shards)
+    with tempfile.TemporaryDirectory() as cores:
+        first = next(waiting, None)
+        if first is None:
+            return
+        pool = ProcessPool(
+            max_workers=jobs,
+            context=multiprocessing.get_context("spawn"),
+            initializer=settle_worker,
+            initargs=[cores, any(name.startswith("torch") for name in first.backends)],
+        )
+        running: dict[Future[ShardResult], Shard] = {pool.schedule(run_named, args=[first], timeout=timeout): first}
+        try:
+            yield from _collect(pool, running, waiting, 2 * jobs, timeout)
+            pool.close()
+        finally:
+            pool.stop()
+            pool.join()
+
+
+def _collect(
+    pool: Any, running: dict[Future[ShardResult], Shard], waiting: Iterator[Shard], most: int, timeout: float
+) -> Iterator[tuple[Shard, ShardResult]]:
+    """Keep `most` shards scheduled, and yield what is done."""
+    while True:
+        while len(running) < most and (shard := next(waiting, None)) is not None:
+            running[pool.schedule(run_named, args=[shard], timeout=timeout)] = shard
+        if not running:
+            return
+        for future in wait(running, return_when=FIRST_COMPLETED).done:
+            shard = running.pop(future)
+            result, status, message = _open(future, timeout)
+            if result is not None:
+                yield shard, result
+            elif shard.is_single:
+                yield shard, ShardResult([failed_row(shard.cases[0], shard.backends[0], status, message)])
+            else:
+                running.update({pool.schedule(run_named, args=[part], timeout=timeout): part for part in shard.split()})
+
+
+def _open(future: Future[ShardResult], timeout: float) -> tuple[ShardResult | None, Status, str]:
+    """Return a result, or how the worker was lost; what the harness itself raised is raised again."""
+    from pebble import ProcessExpired
+
+    try:
+        return future.result(), "ok", ""
+    except TimeoutError:
+        return None, "timeout", f"no answer within {timeout:g} s"
+    except ProcessExpired as lost:
+        return None, "crash", f"the process died with exit code {lost.exitcode}"
+
+
+def failed_row(case: Case, backend: str, status: Status, message: str) -> Comparison:
+    """Return the row of a case that never came back from a backend."""
+    return Comparison(
+        case=case.id, network=case.network.digest, hazards="+".join(case.hazards), backend=backend, variant="", dtype=case.dtype,
+        node="network", layer="network", quantity="all", check="none", verdict=status, decides=True, message=message,
+    )  # fmt: skip
+
+
+def choose_engine(shards: Sequence[Shard] | Iterator[Shard], jobs: int, timeout: float) -> Iterator[tuple[Shard, ShardResult]]:
+    """Return the results from this process for `jobs` = 0, from that many worker processes otherwise."""
+    return run_guarded(shards, jobs, timeout) if jobs else run_here(shards)

@@ -1,0 +1,44 @@
+"""Discrepancies: the outcomes of all backends come in, how far each pair is apart in each quantity goes out, without a verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from harness.core import Array, Case, Discrepancy, Outcome
+
+
+def compare_pairs(case: Case, outcomes: Mapping[str, Outcome]) -> list[Discrepancy]:
+    """Return a row for each pair of backends and each quantity that both returned in the same shape."""
+    whole = {name: _quantities(outcome) for name, outcome in outcomes.items() if outcome.status == "ok" and not outcome.directions}
+    with np.errstate(all="ignore"):
+        return [
+            _compare(case, quantity, a, b, whole[a][quantity], whole[b][quantity])
+            for a, b in combinations(whole, 2)
+            for quantity in whole[a]
+            if quantity in whole[b] and whole[a][quantity].shape == whole[b][quantity].shape
+        ]
+
+
+def _quantities(outcome: Outcome) -> dict[str, Array]:
+    y = {} if outcome.y is None else {"y": np.asarray(outcome.y)}
+    return {**y, **{name: np.asarray(value) for name, value in outcome.gradients.items()}}
+
+
+def _compare(case: Case, quantity: str, a: str, b: str, left: Array, right: Array) -> Discrepancy:
+    x, y = left.astype(np.float64).ravel(), right.astype(np.float64).ravel()
+    apart, size = np.abs(x - y), np.maximum(np.abs(x), np.abs(y))
+    most, norm = float(apart.max(initial=0.0)), float(np.linalg.norm(x))
+    spacing = np.spacing(np.minimum(size, float(np.finfo(case.dtype).max)).astype(case.dtype)).astype(np.float64)
+    return Discrepancy(
+        case=case.id, dtype=case.dtype, quantity=quantity, backend_a=a, backend_b=b, n_compared=x.size, max_abs=most,
+        max_relative_to_norm=_ratio(most, norm), max_ulps=float((apart / spacing).max(initial=0.0)),
+        cosine=_ratio(float(x @ y), norm * float(np.linalg.norm(y))),
+    )  # fmt: skip
+
+
+def _ratio(part: Any, whole: float) -> float:
+    return float(part) / whole if whole > 0 else float("nan")

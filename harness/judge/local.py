@@ -1,0 +1,147 @@
+"""The local strict check: what a node received and returned comes in, the measure of everything it returned goes out.
+
+Every node is judged on the values it actually received, so that there are no kinks and no propagation, only the
+rounding of that node; and the wiring is checked beside it: what a node received is bit for bit what another
+returned, and where a value is used more than once the contributions of its uses are summed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from harness.array_api import make_numpy_namespace
+from harness.core import Array, NodeTrace, Problem
+from harness.judge.measure import Measure, measure
+from harness.judge.oracle import HIGHER, NodeTruth, find_truth, lift
+from harness.judge.propagate import branch_arguments, exact, flat
+from harness.judge.rounding import oracle_margin
+from reference_layers import Rounding
+
+FAN_OUT = "fan-out"
+
+
+def judge_nodes(
+    problem: Problem, layers: Mapping[str, Any], trace: Mapping[str, NodeTrace], rounding_of: Callable[[Any], Rounding]
+) -> dict[tuple[str, str], Measure]:
+    """Return the measure of every quantity of every node, by node and quantity."""
+    measures: dict[tuple[str, str], Measure] = {}
+    for node in problem.case.network.nodes:
+        if node.name not in trace:
+            measures[node.name, "y"] = Measure("missing", message="the node was never run backward")
+            continue
+        found = judge_node(problem, layers[node.layer], node.name, trace[node.name], rounding_of(layers[node.layer]))
+        measures.update({(node.name, quantity): value for quantity, value in found.items()})
+    return measures
+
+
+def judge_node(problem: Problem, kind: Any, name: str, seen: NodeTrace, rounding: Rounding) -> dict[str, Measure]:
+    """Return the measure of the output and of every gradient of one node, over the union of the names."""
+    dtype, params, constants = problem.case.dtype, problem.params[name], _constants(problem, name)
+    decisions = kind.decisions(make_numpy_namespace(), params, *seen.inputs) if hasattr(kind, "decisions") else None
+    truth = find_truth(kind, params, seen.inputs, seen.dy, HIGHER[dtype], decisions)
+    bounds = _bounds(kind, params, seen, rounding, {} if decisions is None else {name: decisions}, name)
+    true = name_node(truth, constants)
+    got = name_node(seen, constants)
+    measures = {}
+    for quantity in [*true, *(key for key in got if key not in true)]:
+        if quantity not in true:
+            measures[quantity] = Measure("missing", message="a gradient came back that the formula does not have")
+            continue
+        bound = bounds[quantity] * oracle_margin(dtype)
+        measures[quantity] = doubt(measure(got.get(quantity), true[quantity], bound, dtype), quantity, truth, kind)
+    if decisions is not None and rounding.rule != "layer":
+        _excuse_conventions(measures, problem, kind, name, seen, decisions, truth, bounds)
+    return {quantity: replace(value, verdict="contract", message=seen.contract) for quantity, value in measures.items()} if seen.contract else measures
+
+
+def doubt(found: Measure, quantity: str, truth: NodeTruth, kind: Any) -> Measure:
+    """Return the measure, or `oracle-nonfinite` where the formula alone made the truth non-finite."""
+    if quantity not in truth.unconfirmed.split(", "):
+        return found
+    message = f"the formula of {kind.name} gives {quantity} that is not finite where the function is: mend the formula"
+    return replace(found, verdict="oracle-nonfinite", message=message)
+
+
+def judge_wiring(problem: Problem, trace: Mapping[str, NodeTrace], gradients: Mapping[str, Array], y: Array, unit: float) -> dict[tuple[str, str], Measure]:
+    """Return measures of the wiring: one for each value used twice, and one for each connection that changed a number."""
+    network, dtype = problem.case.network, problem.case.dtype
+    made = {**problem.inputs, **{name: seen.y for name, seen in trace.items()}}
+    measures: dict[tuple[str, str], Measure] = {}
+    for node in (node for node in network.nodes if node.name in trace):
+        for i, name in enumerate(node.inputs):
+            received = trace[node.name].inputs[i]
+            if name in made and not same_bits(received, made[name]):
+                measures[node.name, f"x{i}"] = Measure("mismatch", message=f"received something else than what {name} returned")
+    arrived: dict[str, Any] = {name: seen.dy for name, seen in trace.items()} | dict(gradients)
+    for name in [*(name for name in problem.inputs if name not in problem.constants), *trace]:
+        parts = [trace[node.name].dx[i] for node in network.nodes if node.name in trace for i, used in enumerate(node.inputs) if used == name]
+        summed = problem.dy if name == network.output.name and not parts else _sum(parts, dtype)
+        bound = unit * max(len(parts) - 1, 0) * _sum([np.abs(part) for part in parts if part is not None], dtype)
+        if len(parts) > 1 or not same_bits(arrived.get(name), np.asarray(summed, dtype)):
+            found = measure(arrived.get(name), np.asarray(summed), np.asarray(bound, np.float64), dtype)
+            measures[name, "dy"] = found
+    if not same_bits(y, made.get(network.output.name)):
+        measures[network.output.name, "y"] = Measure("mismatch", message="the network returned something else than its last node")
+    return measures
+
+
+def is_faithful(trace: Mapping[str, NodeTrace], gradients: Mapping[str, Array]) -> bool:
+    """Whether the traced run gave bit for bit the parameter gradients of the run that is judged."""
+    traced = {f"{node}.{key}": value for node, seen in trace.items() for key, value in seen.dparams.items()}
+    return all(same_bits(value, gradients[name]) for name, value in traced.items() if name in gradients)
+
+
+def same_bits(a: Any, b: Any) -> bool:
+    """Whether two arrays have the same shape, dtype and numbers, NaN being the same as NaN here alone."""
+    if a is None or b is None:
+        return a is b
+    a, b = np.asarray(a), np.asarray(b)
+    return a.shape == b.shape and a.dtype == b.dtype and bool(np.array_equal(a, b, equal_nan=a.dtype.kind == "f"))
+
+
+def name_node(node: NodeTruth | NodeTrace, constants: frozenset[int]) -> dict[str, Any]:
+    """Return the output and gradients of a node by the quantity's name; gradients of constants are nobody's."""
+    lone = len(node.dx) - len(constants) <= 1
+    dx = {("dx" if lone else f"dx{i}"): value for i, value in enumerate(node.dx) if i not in constants and value is not None}
+    return {"y": node.y, **dx, **{f"d{key}": value for key, value in node.dparams.items()}}
+
+
+def _constants(problem: Problem, name: str) -> frozenset[int]:
+    node = next(node for node in problem.case.network.nodes if node.name == name)
+    return frozenset(i for i, used in enumerate(node.inputs) if used in problem.constants)
+
+
+def _bounds(kind: Any, params: Mapping[str, Array], seen: NodeTrace, rounding: Rounding, decisions: Mapping[str, Array], name: str) -> dict[str, Array]:
+    """Return the bound of every quantity for inputs that carry no error."""
+    pairs, extra = [exact(value) for value in seen.inputs], branch_arguments(decisions, name)
+    with np.errstate(all="ignore"):
+        y = kind.forward_bound(rounding, flat(params), *pairs, *extra)
+        backward = kind.backward_bound(rounding, flat(params), *pairs, exact(seen.dy), *extra)
+    constants = frozenset(i for i, error in enumerate(backward.dx) if error is None)
+    return name_node(NodeTrace(seen.inputs, y, seen.dy, backward.dx, backward.dparams), constants)
+
+
+def _excuse_conventions(
+    measures: dict[str, Measure], problem: Problem, kind: Any, name: str, seen: NodeTrace, decisions: Array, truth: NodeTruth, bounds: Mapping[str, Array]
+) -> None:
+    """Turn a mismatch into `convention` where it lies only at exact kinks, between the gradients of both sides."""
+    dtype, params, constants = problem.case.dtype, problem.params[name], _constants(problem, name)
+    ties = kind.undecided(flat(params), *[exact(value) for value in seen.inputs])
+    if not ties.any():
+        return
+    other = find_truth(kind, params, seen.inputs, seen.dy, HIGHER[dtype], decisions ^ ties)
+    ours, theirs, got = name_node(truth, constants), name_node(other, constants), name_node(seen, constants)
+    for quantity in [key for key, value in measures.items() if value.verdict == "mismatch" and key in got and key in theirs]:
+        value, slack = lift(got[quantity], HIGHER[dtype]), bounds[quantity] * oracle_margin(dtype)
+        low, high = np.minimum(ours[quantity], theirs[quantity]) - slack, np.maximum(ours[quantity], theirs[quantity]) + slack
+        if ((low <= value) & (value <= high)).all():
+            message = "at an exact kink another subgradient was taken than the formula's"
+            measures[quantity] = replace(measures[quantity], verdict="convention", message=message)
+
+
+def _sum(parts: list[Any], dtype: str) -> Any:
+    return np.sum([part.astype(HIGHER[dtype]) for part in parts if part is not None], axis=0) if parts else np.zeros(())

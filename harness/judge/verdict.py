@@ -1,0 +1,242 @@
+"""Verdicts: a problem and what the backends made of it come in, one comparison for every backend and quantity goes out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from harness.backends.numerical import draw_directions
+from harness.cases import SHAPE_HAZARDS
+from harness.core import PROJECTIONS, Array, Backend, Case, Comparison, NodeTrace, Outcome, Problem
+from harness.judge.local import FAN_OUT, is_faithful, judge_nodes, judge_wiring
+from harness.judge.measure import SEEN, Measure, measure
+from harness.judge.noise import find_spread
+from harness.judge.propagate import NetworkBound, NetworkValues, find_bounds, find_values
+from harness.judge.rounding import make_rounding, oracle_margin
+from reference_layers import Rounding
+
+Key = tuple[str, str]
+WORST_FIRST = (
+    "contract", "missing", "shape", "dtype", "oracle-nonfinite", "nonfinite", "mismatch", "vacuous", "convention", "powerless", "ok",
+)  # fmt: skip
+
+
+@dataclass(eq=False)
+class Bench:
+    """One problem before the judge, with the true values found so far: they are found once for each set of branches."""
+
+    problem: Problem
+    layers: Mapping[str, Any]
+    values: dict[bytes, NetworkValues] = field(default_factory=dict)
+    bounds: dict[tuple[bytes, Any], NetworkBound] = field(default_factory=dict)
+    spreads: dict[tuple[bytes, Any], dict[str, Array]] = field(default_factory=dict)
+
+
+def judge(bench: Bench, backend: Backend, outcome: Outcome, trace: Mapping[str, NodeTrace] | None) -> list[Comparison]:
+    """Return a row for every quantity of one backend's outcome; a failed outcome is one row with its failure."""
+    if outcome.status != "ok":
+        return [_row(bench, backend, ("network", "all"), Measure(outcome.status, message=outcome.message), {})]
+    if outcome.directions:
+        return _judge_projections(bench, backend, outcome)
+    rounding_of = _rounding_of(bench, backend)
+    local: dict[Key, Measure] = {}
+    wiring: dict[Key, Measure] = {}
+    usable = trace is not None and (not backend.decides or is_faithful(trace, outcome.gradients))
+    if trace is not None and usable:
+        local = judge_nodes(bench.problem, bench.layers, trace, rounding_of)
+        unit = rounding_of(None).u
+        wiring = judge_wiring(bench.problem, trace, outcome.gradients, np.asarray(outcome.y), unit) if backend.decides else {}
+    decisions = _decisions(bench, outcome, trace if usable else None)
+    network, nowhere = _judge_network(bench, backend, outcome, decisions)
+    local |= _hand_on(bench.problem, local, wiring) if usable else {}
+    keys = [*local, *(key for key in network if key not in local)]
+    noise = _judge_noise(bench, backend, outcome, decisions, {key: _power(key, local, network) for key in network})
+    rows = [_join(bench, backend, key, local.get(key), network.get(key), noise.get(key)) for key in keys]
+    rows += [_row(bench, backend, key, value, {"check": "local", "layer": FAN_OUT}) for key, value in wiring.items()]
+    return rows + [_row(bench, backend, key, value, {"check": "network"}) for key, value in nowhere.items()]
+
+
+def _rounding_of(bench: Bench, backend: Backend) -> Callable[[Any], Rounding]:
+    dtype = bench.problem.case.dtype
+    return lambda kind: make_rounding(dtype, backend.arithmetic, "formula" if kind is None else backend.rule(kind))
+
+
+def _decisions(bench: Bench, outcome: Outcome, trace: Mapping[str, NodeTrace] | None) -> dict[str, Array]:
+    """Return the branches that the backend took: those it returned, or those of the values its nodes received."""
+    from harness.array_api import make_numpy_namespace
+
+    if trace is None:
+        return dict(outcome.decisions)
+    kinds = {node.name: bench.layers[node.layer] for node in bench.problem.case.network.nodes}
+    return {
+        name: kinds[name].decisions(make_numpy_namespace(), bench.problem.params[name], *seen.inputs)
+        for name, seen in trace.items()
+        if hasattr(kinds[name], "decisions")
+    }
+
+
+def _hand_on(problem: Problem, local: Mapping[Key, Measure], wiring: Mapping[Key, Measure]) -> dict[Key, Measure]:
+    """Return what the local check says of the inputs' gradients: that of their one reader, or of the sum over their readers."""
+    found = {}
+    for name in (name for name in problem.inputs if name not in problem.constants):
+        readers = [(node, i) for node in problem.case.network.nodes for i, used in enumerate(node.inputs) if used == name]
+        parts = [local[node.name, key] for node, i in readers for key in ("dx", f"dx{i}") if (node.name, key) in local]
+        if (name, "dy") in wiring:
+            parts.append(wiring[name, "dy"])
+        if parts and len(parts) >= len(readers):
+            found[name, "dx"] = min(parts, key=_badness)
+    return found
+
+
+def _power(key: Key, local: Mapping[Key, Measure], network: Mapping[Key, Measure]) -> float:
+    return min(network[key].power, local[key].power if key in local else float("inf"))
+
+
+def _judge_noise(
+    bench: Bench, backend: Backend, outcome: Outcome, decisions: Mapping[str, Array], powers: Mapping[Key, float]
+) -> dict[Key, Measure]:
+    """Return measures against calibrated noise, for gradients of which no proven bound could show a 1 % error."""
+    case = bench.problem.case
+    blunt = {key for key, power in powers.items() if SEEN < power < np.inf and key[1] != "y"}
+    if not blunt or case.dtype != "float32" or outcome.uncertainty:
+        return {}
+    true, bound = find_network(bench, backend, decisions)
+    key = (_branch_key(decisions), _rules_key(bench, backend))
+    if key not in bench.spreads:
+        bench.spreads[key] = find_spread(bench.problem, bench.layers, true, bound, _rounding_of(bench, backend))
+    names = {split_name(name): name for name in true.gradients}
+    return {
+        key: _measure_network(outcome.gradients.get(names[key]), true.gradients[names[key]], bench.spreads[_branch_key(decisions), _rules_key(bench, backend)][names[key]], case)
+        for key in blunt
+        if key in names
+    }
+
+
+def _branch_key(decisions: Mapping[str, Array]) -> bytes:
+    return b"".join(name.encode() + np.packbits(value).tobytes() for name, value in sorted(decisions.items()))
+
+
+def _rules_key(bench: Bench, backend: Backend) -> Any:
+    kinds = {node.layer: bench.layers[node.layer] for node in bench.problem.case.network.nodes}
+    return backend.arithmetic, tuple((name, backend.rule(kind)) for name, kind in kinds.items())
+
+
+def find_network(bench: Bench, backend: Backend, decisions: Mapping[str, Array]) -> tuple[NetworkValues, NetworkBound]:
+    """Return the true values under these branches, and the bounds for this backend's arithmetic; each is found once."""
+    key = _branch_key(decisions)
+    if key not in bench.values:
+        bench.values[key] = find_values(bench.problem, bench.layers, decisions)
+    arithmetic = (key, _rules_key(bench, backend))
+    if arithmetic not in bench.bounds:
+        bench.bounds[arithmetic] = find_bounds(bench.problem, bench.layers, bench.values[key], _rounding_of(bench, backend))
+    return bench.values[key], bench.bounds[arithmetic]
+
+
+def _judge_network(
+    bench: Bench, backend: Backend, outcome: Outcome, decisions: Mapping[str, Array]
+) -> tuple[dict[Key, Measure], dict[Key, Measure]]:
+    """Return the measures of the whole network's output and gradients, and of what belongs to no quantity."""
+    true, bound = find_network(bench, backend, decisions)
+    case, output = bench.problem.case, bench.problem.case.network.output.name
+    errors = outcome.uncertainty or bound.gradients
+    measures = {(output, "y"): _measure_network(outcome.y, true.values[output], bound.y, case)}
+    for name in [*true.gradients, *(name for name in outcome.gradients if name not in true.gradients)]:
+        if name not in true.gradients:
+            measures[split_name(name)] = Measure("missing", message="a gradient came back that nobody asked for")
+            continue
+        error = np.asarray(errors.get(name, np.nan), np.float64)
+        measures[split_name(name)] = _measure_network(outcome.gradients.get(name), true.gradients[name], error, case)
+    if outcome.uncertainty:
+        del measures[output, "y"]
+    doubted = {node: truth.unconfirmed for node, truth in true.truths.items() if truth.unconfirmed}
+    if doubted:
+        message = "the formula is not finite where the function is, at " + "; ".join(f"{k}: {v}" for k, v in doubted.items())
+        measures = {key: replace(value, verdict="oracle-nonfinite", message=message) for key, value in measures.items()}
+    return measures, {(node, "branch"): Measure("mismatch", message=message) for node, message in bound.branches.items()}
+
+
+def _measure_network(got: Any, truth: Array, bound: Array, case: Case) -> Measure:
+    return measure(got, truth, bound * oracle_margin(case.dtype), case.dtype)
+
+
+def _judge_projections(bench: Bench, backend: Backend, outcome: Outcome) -> list[Comparison]:
+    """Return the row of a witness that projects the gradients on random directions."""
+    true, _ = find_network(bench, backend, {})
+    truth = np.array(
+        [sum(np.sum(true.gradients[name] * part) for name, part in direction.items()) for direction in draw_directions(bench.problem, outcome.directions)]
+    )
+    found = measure(outcome.gradients[PROJECTIONS], truth, outcome.uncertainty[PROJECTIONS], "float64")
+    return [_row(bench, backend, ("network", PROJECTIONS), found, {"check": "network"})]
+
+
+def split_name(name: str) -> Key:
+    """Return node and quantity of a gradient's name.
+
+    >>> split_name("affine1.W"), split_name("x")
+    (('affine1', 'dW'), ('x', 'dx'))
+    """
+    node, dot, key = name.partition(".")
+    return (node, f"d{key}") if dot else (name, "dx")
+
+
+def _join(
+    bench: Bench, backend: Backend, key: Key, local: Measure | None, network: Measure | None, noise: Measure | None
+) -> Comparison:
+    """Return the row of a quantity: the worse verdict of the checks that ran, powerless only where no check had power."""
+    named = {"local": local, "network": network, "noise": noise}
+    checks = {name: value for name, value in named.items() if value is not None}
+    power = min(value.power for value in checks.values())
+    strong = [value for value in checks.values() if value.verdict != "powerless"] or list(checks.values())
+    worst = min(strong, key=_badness)
+    errors = {f"{name}_error_in_bounds": value.error_in_bounds for name, value in checks.items() if name != "noise"}
+    return _row(bench, backend, key, replace(worst, power=power), {"check": "+".join(checks), **errors})
+
+
+def _badness(found: Measure) -> tuple[int, float]:
+    """Return a key by which the worst measure comes first."""
+    return WORST_FIRST.index(found.verdict), -float(np.nan_to_num(found.error_in_bounds))
+
+
+def _row(bench: Bench, backend: Backend, key: Key, found: Measure, extra: Mapping[str, Any]) -> Comparison:
+    """Return one row of the table."""
+    case, (node, quantity) = bench.problem.case, key
+    found = _assert_declared(case, key, found)
+    kinds = {spec.name: spec.layer for spec in case.network.nodes} | dict.fromkeys(case.network.widths, "input")
+    values = {
+        "case": case.id, "network": case.network.digest, "hazards": "+".join(case.hazards), "backend": backend.name,
+        "variant": backend.variant, "dtype": case.dtype, "node": node, "layer": kinds.get(node, "network"), "quantity": quantity,
+        "check": "none", "verdict": found.verdict, "decides": backend.decides, "error_in_bounds": found.error_in_bounds,
+        "ulps": found.ulps, "relative_to_norm": found.relative_to_norm, "power": found.power, "n_compared": found.n_compared,
+        "n_wrong": found.n_wrong, "worst_index": " ".join(map(str, found.worst_index)), "got": found.got,
+        "expected": found.expected, "message": found.message or describe(key, found),
+    }  # fmt: skip
+    return Comparison(**{**values, **extra})
+
+
+def _assert_declared(case: Case, key: Key, found: Measure) -> Measure:
+    """Return `ok` where a hazard declares that there is nothing, exactly 0 or NaN, and that is so; a failure where it is not."""
+    declared = {word for name in case.hazards if name in SHAPE_HAZARDS for word in SHAPE_HAZARDS[name].declares}
+    if not declared or found.verdict not in ("vacuous", "powerless", "ok"):
+        return found
+    node, quantity = key
+    if found.verdict == "vacuous" and "empty" in declared:
+        return replace(found, verdict="ok", message="declared empty")
+    if quantity == "y" and "nan" in declared and np.isnan(found.expected) and np.isnan(found.got):
+        return replace(found, verdict="ok", message="declared NaN: the mean over an empty batch")
+    if quantity != "y" and "zero" in declared and found.n_compared and found.expected == 0 == found.error_in_bounds:
+        return replace(found, verdict="ok", message="declared exactly zero")
+    return found
+
+
+def describe(key: Key, found: Measure) -> str:
+    """Return in words what is wrong, nothing for a row that is right."""
+    if found.verdict not in ("mismatch", "nonfinite"):
+        return ""
+    where = "".join(f"[{i}]" for i in found.worst_index)
+    return (
+        f"{key[0]}.{key[1]}: {found.n_wrong} of {found.n_compared} entries are further from the truth than rounding can move them; "
+        f"worst {key[1]}{where} = {found.got!r}, truth {found.expected!r}, {found.error_in_bounds:.3g} times its bound"
+    )

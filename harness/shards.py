@@ -1,0 +1,118 @@
+"""Shards: cases that share a network come in, their comparisons, discrepancies and seconds by phase go out."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from harness.array_api import Unsupported
+from harness.cases import make_problem
+from harness.core import Backend, Case, Comparison, Discrepancy, NodeTrace, Outcome, Problem, Program, Status
+from harness.isolation import quiet
+from harness.judge.discrepancy import compare_pairs
+from harness.judge.oracle import OracleFault
+from harness.judge.verdict import Bench, judge
+
+Programs = dict[tuple[str, str], Program | None | Outcome]
+
+
+@dataclass(eq=False)
+class ShardResult:
+    """What became of a shard: its rows, and the seconds of each phase (generate, compile, run, trace, judge, compare)."""
+
+    comparisons: list[Comparison] = field(default_factory=list)
+    discrepancies: list[Discrepancy] = field(default_factory=list)
+    seconds: Counter[str] = field(default_factory=Counter)
+
+
+def run_shard(cases: Sequence[Case], backends: Sequence[Backend], layers: Mapping[str, Any], localisers: Mapping[str, Backend]) -> ShardResult:
+    """Run and judge cases on backends; each network is prepared once a backend and dtype, however many draws it has.
+
+    Whatever a layer or a backend raises becomes a row. When a row of a backend fails, the backend named by its
+    `localiser` runs too, to say at which node.
+    """
+    result, programs = ShardResult(), Programs()
+    with quiet():
+        for case in cases:
+            _run_case(case, backends, layers, localisers, programs, result)
+    return result
+
+
+def _run_case(
+    case: Case, backends: Sequence[Backend], layers: Mapping[str, Any], localisers: Mapping[str, Backend], programs: Programs, result: ShardResult
+) -> None:
+    problem = _clock(result.seconds, "generate", make_problem, case, layers)
+    bench, outcomes = Bench(problem, layers), dict[str, Outcome]()
+    for backend in backends:
+        rows = _run_backend(bench, backend, programs, outcomes, result)
+        localiser = localisers.get(getattr(backend, "localiser", ""))
+        if localiser is not None and any(row.fails for row in rows):
+            rows += _run_backend(bench, localiser, programs, {}, result)
+        result.comparisons += rows
+    result.discrepancies += _clock(result.seconds, "compare", compare_pairs, case, outcomes)
+
+
+def _run_backend(
+    bench: Bench, backend: Backend, programs: Programs, outcomes: dict[str, Outcome], result: ShardResult
+) -> list[Comparison]:
+    """Run one backend on one problem and judge it; a backend that has nothing of its own for the network gives no row."""
+    case, seconds = bench.problem.case, result.seconds
+    key = (backend.name, case.dtype)
+    if key not in programs:
+        programs[key] = _clock(seconds, "prepare", _prepare, backend, case, bench.layers)
+    program = programs[key]
+    if program is None:
+        return []
+    outcome = program if isinstance(program, Outcome) else _clock(seconds, "run", guard, program.run, bench.problem)
+    outcomes[backend.name] = outcome
+    seconds["compile"] += outcome.compile_seconds
+    seconds["run"] -= outcome.compile_seconds
+    trace: Any = None
+    if outcome.status == "ok" and not isinstance(program, Outcome):
+        trace = _clock(seconds, "judge", _trace, program, bench.problem)
+    if isinstance(trace, Outcome):
+        return judge(bench, backend, trace, None)
+    try:
+        return _clock(seconds, "judge", judge, bench, backend, outcome, trace)
+    except (OracleFault, Unsupported) as fault:
+        return judge(bench, backend, Outcome("error", message=f"the formula cannot serve as truth: {fault}"), None)
+
+
+def _prepare(backend: Backend, case: Case, layers: Mapping[str, Any]) -> Program | None | Outcome:
+    try:
+        return backend.prepare(case.network, case.dtype, layers)
+    except Exception as error:  # noqa: BLE001  # reason: strangers' code may raise anything, and the run goes on
+        return _failed(error)
+
+
+def _trace(program: Program, problem: Problem) -> Mapping[str, NodeTrace] | None | Outcome:
+    try:
+        return program.trace(problem)
+    except Exception as error:  # noqa: BLE001  # reason: as above
+        return _failed(error)
+
+
+def guard(run: Callable[[Problem], Outcome], problem: Problem) -> Outcome:
+    """Return the outcome, or one with the failure that was raised; only an interruption passes through."""
+    try:
+        return run(problem)
+    except Exception as error:  # noqa: BLE001  # reason: as above
+        return _failed(error)
+
+
+def _failed(error: Exception) -> Outcome:
+    status: Status = "unsupported" if isinstance(error, Unsupported) else "unavailable" if isinstance(error, ImportError) else "error"
+    text = f"{type(error).__name__}: {error}"
+    hint = " (an array that it was given was changed in place)" if "read-only" in text else ""
+    return Outcome(status, message=" ".join((text + hint).split())[:500])
+
+
+def _clock(seconds: Counter[str], phase: str, work: Callable[..., Any], *arguments: Any) -> Any:
+    start = time.perf_counter()
+    try:
+        return work(*arguments)
+    finally:
+        seconds[phase] += time.perf_counter() - start  # type: ignore[assignment]  # reason: typeshed has counters of whole numbers alone

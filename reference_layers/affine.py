@@ -1,0 +1,95 @@
+"""Affine: rows `x` of shape (N, n_in) come in, `x @ W + b` of shape (N, n_out) goes out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+
+from reference_layers.layer import Array, BackwardBound, LayerBase, Pair, Params, Place, Rounding
+
+
+class Affine(LayerBase):
+    """The fully connected layer y = x W + b.
+
+    `W` has shape (n_in, n_out), `b` (n_out,), both float32 or both float64. With the upstream
+    gradient dy of shape (N, n_out): dx = dy W^T, dW = x^T dy, db = the sum of dy over the batch.
+    Raises ValueError when the shapes or dtypes of `W` and `b` do not fit together.
+
+    >>> layer = Affine(np.array([[2.0], [3.0]]), np.array([1.0]))
+    >>> layer.forward(np.array([[1.0, 1.0]]))
+    array([[6.]])
+    >>> layer.backward(np.array([[10.0]])), layer.grads["W"].tolist(), layer.grads["b"].tolist()
+    (array([[20., 30.]]), [[10.0], [10.0]], [10.0])
+    """
+
+    name = "affine"
+    place: ClassVar[Place] = "project"
+
+    def __init__(self, W: Array, b: Array) -> None:
+        super().__init__()
+        if W.ndim != 2 or b.shape != W.shape[1:] or W.dtype != b.dtype:
+            raise ValueError(
+                "Affine takes W of shape (n_in, n_out) and b of shape (n_out,) in one dtype; "
+                f"got W {W.dtype}{list(W.shape)} and b {b.dtype}{list(b.shape)}"
+            )
+        self.params = {"W": W, "b": b}
+
+    def forward(self, x: Array) -> Array:
+        W = self.params["W"]
+        self.cache = (x, W)
+        y = _product(x, W)
+        y += self.params["b"]
+        return y
+
+    def backward(self, dy: Array, cache: tuple[Any, ...] | None = None) -> Array:
+        x, W = self._recall(cache)
+        self.grads = {"W": x.T @ dy, "b": np.ones(len(dy), dy.dtype) @ dy}
+        return _product(dy, W.T)
+
+    @staticmethod
+    def formula(xp: Any, params: Params, x: Any) -> Any:
+        return x @ params["W"] + params["b"]
+
+    @staticmethod
+    def forward_bound(r: Rounding, params: Params, x: Pair) -> Array:
+        """|x| |W| summed in any order: gamma(n + 1) (|x| |W| + |b|), beside what x brings with it."""
+        W, n = np.abs(params["W"]), params["W"].shape[0]
+        sums = x.size @ W + np.abs(params["b"])
+        return x.error @ W + r.gamma(n + 1) * sums + _flushed(r, x.size, W, n + 1)
+
+    @staticmethod
+    def backward_bound(r: Rounding, params: Params, x: Pair, dy: Pair) -> BackwardBound:
+        """Three inner products: over the outputs for dx, over the batch for dW and db."""
+        Wt, xt, batch = np.abs(params["W"]).T, x.size.T, x.value.shape[0]
+        dx = dy.error @ Wt + r.gamma(Wt.shape[0]) * (dy.size @ Wt) + _flushed(r, dy.size, Wt, Wt.shape[0])
+        dW = x.error.T @ dy.size + np.abs(x.value).T @ dy.error + r.gamma(batch) * (xt @ dy.size)
+        db = dy.error.sum(axis=0) + r.gamma(max(batch - 1, 0)) * dy.size.sum(axis=0) + r.tiny * batch
+        return BackwardBound((dx,), {"W": dW + _flushed(r, xt, dy.size, batch), "b": db})
+
+    @staticmethod
+    def initial_params(rng: np.random.Generator, n_in: int, n_out: int) -> dict[str, Array]:
+        """Return normal weights of variance 1/n_in, so that outputs are as large as inputs, and small biases."""
+        return {"W": rng.standard_normal((n_in, n_out)) / np.sqrt(n_in), "b": 0.1 * rng.standard_normal(n_out)}
+
+    @staticmethod
+    def sample_inputs(rng: np.random.Generator, batch: int, width: int) -> tuple[Array, ...]:
+        return (rng.standard_normal((batch, width)),)
+
+    native: ClassVar[Mapping[str, Callable[..., Any]]] = {
+        "torch": lambda torch, params, x: torch.nn.functional.linear(x, params["W"].T, params["b"]),
+        "jax": lambda jax, params, x: jax.numpy.dot(x, params["W"]) + params["b"],
+    }
+
+
+def _product(a: Array, b: Array) -> Array:
+    """Return a @ b; in float32 as the transpose of b^T a^T, up to 10 % faster in OpenBLAS and then column by column in memory."""
+    out: Array = (b.T @ a.T).T if a.dtype == np.float32 else a @ b
+    return out
+
+
+def _flushed(r: Rounding, a: Array, b: Array, n: int) -> Array:
+    """What flushing subnormal inputs and products to zero may take from the inner products of a and b."""
+    out: Array = r.tiny * (a.sum(axis=1, keepdims=True) + b.sum(axis=0, keepdims=True) + n)
+    return out
