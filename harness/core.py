@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -61,7 +62,7 @@ class NetworkSpec:
     nodes: tuple[NodeSpec, ...]
     batch: int
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """Eight hexadecimal digits that two networks share only when they are the same."""
         return _digest(asdict(self))
@@ -90,7 +91,7 @@ class Case:
     hazards: tuple[str, ...] = ()
     origin: str = "c"
 
-    @property
+    @cached_property
     def id(self) -> str:
         """A stable name: where the case came from, its dtype, and a digest of its content."""
         content = {key: value for key, value in asdict(self).items() if key != "origin"}
@@ -349,3 +350,6 @@ def _check(case: Case) -> None:
         if unknown := sorted(set(node.inputs) - known):
             raise BadInput(f"node {node.name!r}: inputs {unknown} are unknown; accepted are {sorted(known)}")
         known.add(node.name)
+    used = {name for node in case.network.nodes for name in node.inputs} | {case.network.output.name}
+    if idle := sorted(known - used):
+        raise BadInput(f"network: nobody reads {idle}; accepted is a graph in which all but the last node's value is read")

@@ -218,7 +218,8 @@ def make_central_estimator(double: Function, single: Function) -> Estimator:
     noise = _observe_noise(double, single)
 
     def estimate(direction: Direction) -> Estimate:
-        best, rows = (np.nan, np.inf), []
+        best: Estimate = (np.nan, np.inf)
+        rows: list[list[float]] = []
         for step, slope in _quotients(double, direction):
             rows.append(_extrapolate(rows[-1] if rows else [], slope))
             latest = _choose(rows[-2:], noise / step)
@@ -258,7 +259,7 @@ def _observe_noise(double: Function, single: Function) -> float:
     """Return about how far rounding moves f, from float32 at four points beside one another, so that luck evens out."""
     around = dict(double.leaves)
     steps = [0.0, 2.0**-12, -(2.0**-12), 2.0**-11]
-    seen = [abs(float(single.value(around, step)) - float(double.value(around, step))) for step in steps]
+    seen = [abs(single.value(around, step) - double.value(around, step)) for step in steps]
     y = double.values[double.network.output.name]
     return max(seen) / COARSER + 2.0**-53 * float(np.sum((1 + np.abs(y)) * np.abs(double.dy)))
 
@@ -270,7 +271,7 @@ def _quotients(double: Function, direction: Direction) -> Iterator[tuple[float, 
         (up, crosses_up), (down, crosses_down) = [double.value_and_crossing(direction, sign * step) for sign in (1.0, -1.0)]
         if not (crosses_up or crosses_down):
             levels += 1
-            yield step, float(up - down) / (2 * step)
+            yield step, float((up - down).real) / (2 * step)
         if levels == LEVELS:
             return
         step /= SHRINK
@@ -308,12 +309,14 @@ def _choose(rows: list[list[float]], rounding: float) -> Estimate:
 def _collect(estimates: list[Estimate], leaf: Array) -> tuple[Array, Array]:
     """Return values and uncertainties shaped like the leaf.
 
-    One observation of rounding may be small by luck: what is typical of the leaf, relative to the values, is added.
+    One observation of rounding may be small by luck, or 0 where contributions cancel alike in both precisions: what is
+    typical of the leaf relative to the values is added, and a unit roundoff of its root mean square.
     """
     values, seen = np.array(estimates, np.float64).reshape(-1, 2).T
     relative = (seen / np.abs(values))[np.isfinite(seen) & (values != 0)]
     typical = float(np.median(relative)) if relative.size else 0.0
-    doubt = SAFETY * (seen + (typical + FLOOR) * np.abs(values)) + TINY
+    whole = float(np.sqrt(np.mean(np.square(values)))) if values.size else 0.0
+    doubt = SAFETY * (seen + (typical + FLOOR) * np.abs(values) + FLOOR * whole) + TINY
     return values.reshape(leaf.shape), np.where(np.isfinite(doubt), doubt, np.inf).reshape(leaf.shape)
 
 

@@ -1,0 +1,260 @@
+"""Summaries: a run's tables come in, the small frames that every report shows go out.
+
+Nothing here is longer than the number of layers, backends, dtypes, hazards or phases allows, so that a report of a
+million comparisons is as short as one of a thousand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from harness.core import PASSING
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from harness.table import Run
+
+KEYS = ("case", "network", "hazards", "backend", "variant", "dtype", "layer", "quantity", "verdict")
+NUMBERS = ("error_in_bounds", "n_compared", "n_wrong")
+LEAST_HEIGHT = 0.04
+SKIPPED = ("unsupported", "unavailable")
+PER_NETWORK = ["network", "dtype", "batch"]
+WHOLE = "forward+backward"
+REFERENCE = "numpy"
+
+
+def tidy_comparisons(comparisons: pd.DataFrame) -> pd.DataFrame:
+    """Return the comparisons with keys as categories, numbers as numbers, and a boolean column for each kind of verdict."""
+    frame = _numeric(_categorical(comparisons, KEYS), NUMBERS)
+    verdict = frame["verdict"]
+    decides = _booleans(frame["decides"])
+    return frame.assign(
+        decides=decides,
+        fails=decides & ~verdict.isin(list(PASSING)),
+        deviates=~decides & ~verdict.isin(list(PASSING)),
+        ok=verdict.eq("ok"),
+        powerless=verdict.eq("powerless"),
+        convention=verdict.eq("convention"),
+        skipped=verdict.isin(SKIPPED),
+    )
+
+
+def count_verdicts(frame: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
+    """Return one row per combination of the keys with its rows, verdicts, numbers compared and worst error in bounds."""
+    groups = frame.groupby(list(keys), observed=True, dropna=False, sort=True)
+    counts = groups[["ok", "powerless", "convention", "skipped", "fails", "deviates", "n_compared"]].sum()
+    counts.insert(0, "rows", groups.size())
+    return counts.assign(worst=groups["error_in_bounds"].max(), median=groups["error_in_bounds"].median()).reset_index()
+
+
+def tally_hazards(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the verdicts by hazard; a row with two hazards counts for each, one without any for the hazard `none`."""
+    counts = count_verdicts(frame, ["hazards"]).drop(columns="median")
+    named = counts.assign(hazard=counts["hazards"].astype("str").replace("", "none").str.split("+")).explode("hazard")
+    how = {name: "max" if name == "worst" else "sum" for name in counts.columns.drop("hazards")}
+    tallied = named.groupby("hazard", sort=True).agg(how).reset_index()
+    return tallied.sort_values("hazard", key=lambda names: names.ne("none"), kind="stable")
+
+
+def order_backends(names: Iterable[str]) -> list[str]:
+    """Return the backends in the order in which reports show them: the reference first, then by name.
+
+    >>> order_backends(["torch", "jax", "numpy"])
+    ['numpy', 'jax', 'torch']
+    """
+    return sorted(set(names), key=lambda name: (name != REFERENCE, name))
+
+
+def failing_rows(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows that turn the run red, those without a measurable error first, then from the worst."""
+    return frame[frame["fails"]].sort_values("error_in_bounds", ascending=False, na_position="first", kind="stable")
+
+
+def worst_rows(frame: pd.DataFrame, most: int) -> pd.DataFrame:
+    """Return the rows that decide with the largest errors in units of their bound, at most so many."""
+    return frame[frame["decides"] & frame["error_in_bounds"].notna()].nlargest(most, "error_in_bounds")
+
+
+def bin_errors(frame: pd.DataFrame, keys: Sequence[str], width: float = 0.25) -> pd.DataFrame:
+    """Return a histogram of log10 of the error in bounds for each combination of the keys.
+
+    The columns are the keys, `low` and `high` (edges of the bin), `rows`, `share` of the combination's rows, `height`
+    (the share, but never too little to be seen), `range` in words, and the ends of the scale, `floor` and `ceiling`.
+    Errors of exactly 0 stand in a bin of their own, one decade below the others; what lies beyond the ends is
+    in the last bin.
+    """
+    measured = frame.loc[frame["error_in_bounds"].notna(), [*keys, "error_in_bounds"]]
+    error = measured["error_in_bounds"].to_numpy(dtype=float)
+    floor, ceiling = error_range(error)
+    with np.errstate(divide="ignore"):
+        exponent = np.clip(np.log10(error), floor + width / 2, ceiling - width / 2)
+    low = np.where(error == 0, floor - 1, np.ceil(exponent / width) * width - width)  # what lies on the bound is within it
+    counted = measured[list(keys)].assign(low=low).groupby([*keys, "low"], observed=True, sort=True).size()
+    binned = counted.rename("rows").reset_index()
+    totals = binned.groupby(list(keys), observed=True)["rows"].transform("sum") if keys else binned["rows"].sum()
+    binned = binned.assign(high=binned["low"] + width, share=binned["rows"] / totals, floor=floor, ceiling=ceiling)
+    least = LEAST_HEIGHT * binned["share"].max()  # one row beyond the bound among a million is what the reader looks for
+    return binned.assign(height=binned["share"].clip(lower=least), range=[_range(low, low + width, floor) for low in binned["low"]])
+
+
+def error_range(error: np.typing.NDArray[Any]) -> tuple[int, int]:
+    """Return the decades that a histogram of the errors spans; it always shows the bound with room on either side."""
+    known = error[np.isfinite(error) & (error > 0)]
+    if known.size == 0:
+        return -2, 1
+    low, high = np.floor(np.log10(known.min())), np.ceil(np.log10(known.max()))
+    return int(np.clip(low, -8, -2)), int(np.clip(high, 1, 4))
+
+
+def _range(low: float, high: float, floor: int) -> str:
+    return "exactly 0" if low < floor else f"{10**low:.2g} to {10**high:.2g}"
+
+
+def summarise_discrepancies(discrepancies: pd.DataFrame) -> pd.DataFrame:
+    """Return the median and largest discrepancy of every pair of backends in every dtype."""
+    names = ("max_relative_to_norm", "max_ulps", "cosine", "n_compared")
+    frame = _numeric(_categorical(discrepancies, ("backend_a", "backend_b", "dtype")), names)
+    groups = frame.groupby(["backend_a", "backend_b", "dtype"], observed=True, sort=True)
+    pairs = groups.agg(
+        rows=("cosine", "size"),
+        n_compared=("n_compared", "sum"),
+        relative_median=("max_relative_to_norm", "median"),
+        relative_max=("max_relative_to_norm", "max"),
+        ulps_median=("max_ulps", "median"),
+        ulps_max=("max_ulps", "max"),
+        cosine_min=("cosine", "min"),
+    )
+    return pairs.reset_index()
+
+
+def summarise_timings(timings: pd.DataFrame) -> pd.DataFrame:
+    """Return the seconds, the ratio to NumPy and their spread over the networks for every phase, dtype and backend."""
+    frame = _tidy_timings(timings)
+    groups = frame.groupby(["phase", "dtype", "backend"], observed=True, sort=True)
+    table = groups.agg(
+        networks=("network", "nunique"),
+        seconds=("median", "median"),
+        spread=("spread", "median"),
+        low=("ratio_to_numpy", lambda ratio: ratio.quantile(0.25)),
+        ratio=("ratio_to_numpy", "median"),
+        high=("ratio_to_numpy", lambda ratio: ratio.quantile(0.75)),
+        cpu_over_wall=("cpu_over_wall", "max"),
+        threads=("threads", "max"),
+    ).reset_index()
+    return table.sort_values(["phase", "dtype", "backend"], key=_timing_order, kind="stable")
+
+
+def bin_timings(timings: pd.DataFrame, phase: str, bins_per_decade: int = 3) -> pd.DataFrame:
+    """Return the median and quartile seconds of a phase by backend, dtype and size of the network.
+
+    `parameters` is the median of the bin's networks, so that a bin of one network stands where the network does.
+    """
+    frame = _tidy_timings(timings)
+    frame = frame[(frame["phase"] == phase) & (frame["parameters"] > 0) & (frame["median"] > 0)]
+    frame = frame.assign(size=np.floor(np.log10(frame["parameters"].to_numpy(dtype=float)) * bins_per_decade))
+    groups = frame.groupby(["backend", "dtype", "size"], observed=True, sort=True)
+    binned = groups.agg(
+        parameters=("parameters", "median"),
+        networks=("network", "nunique"),
+        seconds=("median", "median"),
+        low=("median", lambda values: values.quantile(0.25)),
+        high=("median", lambda values: values.quantile(0.75)),
+    )
+    return binned.reset_index()
+
+
+def compare_speed(timings: pd.DataFrame) -> pd.DataFrame:
+    """Return how many times faster one backward pass is than numerical differentiation, network by network.
+
+    A row holds the network, its parameters, dtype and batch, the seconds of a numerical gradient element by element
+    (`numerical`), of the reference's forward and backward pass (`backprop`), and `speedup`, their ratio.
+    """
+    frame = _tidy_timings(timings)
+    slow = frame.loc[frame["phase"] == "numerical", [*PER_NETWORK, "parameters", "median"]]
+    reference = (frame["phase"] == WHOLE) & (frame["backend"] == REFERENCE) & (frame["median"] > 0)
+    fast = frame.loc[reference, [*PER_NETWORK, "median"]].rename(columns={"median": "backprop"})
+    both = slow.rename(columns={"median": "numerical"}).merge(fast, on=PER_NETWORK, how="inner")
+    both = both.assign(speedup=both["numerical"] / both["backprop"])
+    return both[(both["parameters"] > 0) & (both["speedup"] > 0)].sort_values("parameters", kind="stable")
+
+
+def bin_speed(speed: pd.DataFrame, bins_per_decade: int = 12) -> pd.DataFrame:
+    """Return the median speedup by dtype and size of the network, as `compare_speed` returned it."""
+    size = np.floor(np.log10(speed["parameters"].to_numpy(dtype=float)) * bins_per_decade)
+    groups = speed.assign(size=size).groupby(["dtype", "size"], observed=True, sort=True)
+    how = {"parameters": ("parameters", "median"), "speedup": ("speedup", "median"), "networks": ("network", "nunique")}
+    return groups.agg(**how).reset_index()
+
+
+def fit_growth(speed: pd.DataFrame) -> tuple[float, pd.DataFrame]:
+    """Return the exponent with which the speedup grows with the parameters, and the ends of the line that says so.
+
+    Where too few sizes are known to tell, the exponent is NaN and the line is empty.
+    """
+    ends = speed.loc[:, ["parameters", "speedup"]].iloc[[0, -1]] if len(speed) else speed
+    if speed["parameters"].nunique() < 3:
+        return float("nan"), ends.iloc[:0]
+    exponent, offset = np.polyfit(np.log10(speed["parameters"]), np.log10(speed["speedup"]), 1)
+    return float(exponent), ends.assign(speedup=10**offset * ends["parameters"] ** exponent)
+
+
+def melt_training(training: pd.DataFrame, prefixes: Sequence[str], most: int = 400) -> pd.DataFrame:
+    """Return the columns that start with a prefix in long form: `step`, `prefix`, `framework`, `value`; at most so many steps.
+
+    Steps are left out evenly; the first and last stay.
+    """
+    kept = np.unique(np.linspace(0, len(training) - 1, min(len(training), most)).round().astype(int))
+    frame = training.iloc[kept].melt(id_vars="step", value_vars=_with_prefix(training, prefixes), var_name="column")
+    parts = frame["column"].map(lambda column: next((prefix, column[len(prefix) :]) for prefix in prefixes if column.startswith(prefix)))
+    return frame.assign(prefix=parts.str[0], framework=parts.str[1]).dropna(subset="value")[["step", "prefix", "framework", "value"]]
+
+
+def final_accuracies(training: pd.DataFrame) -> dict[str, float]:
+    """Return the accuracy that each framework reached last."""
+    names = _with_prefix(training, ["accuracy_"])
+    last = {name.removeprefix("accuracy_"): training[name].dropna() for name in names}
+    return {framework: float(values.iloc[-1]) for framework, values in last.items() if len(values)}
+
+
+def share_powerless(frame: pd.DataFrame, run: Run) -> float:
+    """Return the share of the deciding rows outside the hazards that are powerless, as the run says or else as counted."""
+    if "powerless_share" in run.info:
+        return float(run.info["powerless_share"])
+    plain = frame[frame["decides"] & frame["hazards"].astype("str").eq("")]
+    return float(plain["powerless"].mean()) if len(plain) else float("nan")
+
+
+def _with_prefix(training: pd.DataFrame, prefixes: Sequence[str]) -> list[str]:
+    return [name for name in training.columns if str(name).startswith(tuple(prefixes))]
+
+
+def _tidy_timings(timings: pd.DataFrame) -> pd.DataFrame:
+    quartiles = ("lower_quartile", "upper_quartile")
+    numbers = ("parameters", "batch", "median", *quartiles, "threads", "cpu_over_wall", "ratio_to_numpy")
+    frame = _numeric(timings, numbers)
+    return frame.assign(spread=(frame["upper_quartile"] - frame["lower_quartile"]) / frame["median"])
+
+
+def _timing_order(column: pd.Series[Any]) -> pd.Series[Any]:
+    first = ["forward", "backward", WHOLE, "compile", REFERENCE]
+    return column.astype("str").map(lambda name: f"{first.index(name)}" if name in first else f"9{name}")
+
+
+def _categorical(frame: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+    """Return the frame with the columns as categories; grouping a million rows by text takes ten times as long."""
+    return frame.assign(**{name: frame[name].astype("category") for name in names if frame[name].dtype != "category"})
+
+
+def _numeric(frame: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+    """Return the frame with the columns as numbers, also where an empty table was read as text."""
+    import pandas as pd
+
+    return frame.assign(**{name: pd.to_numeric(frame[name], errors="coerce").astype(float) for name in names})
+
+
+def _booleans(column: pd.Series[Any]) -> pd.Series[Any]:
+    return column if column.dtype == bool else column.astype("str").str.lower().eq("true")

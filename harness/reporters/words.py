@@ -1,0 +1,102 @@
+"""Words: a number comes in, the text that a reader sees goes out."""
+
+from __future__ import annotations
+
+import math
+
+MISSING = "–"
+SCALES = ((1e9, "billion"), (1e6, "million"))
+UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
+
+
+def count(number: float) -> str:
+    """Return a whole number with thousands separated.
+
+    >>> count(52310)
+    '52,310'
+    """
+    return f"{int(number):,}"
+
+
+def rough_count(number: float) -> str:
+    """Return a large whole number in words, a small one exactly.
+
+    >>> rough_count(18_345_678), rough_count(9_120)
+    ('18.3 million', '9,120')
+    """
+    for scale, name in SCALES:
+        if number >= scale:
+            return f"{number / scale:.3g} {name}"
+    return count(number)
+
+
+def plural(number: float, word: str) -> str:
+    """Return the number with the word, which gets an s unless the number is one.
+
+    >>> plural(1, "case"), plural(1200, "case")
+    ('1 case', '1,200 cases')
+    """
+    return f"{count(number)} {word}{'' if number == 1 else 's'}"
+
+
+def share(fraction: float) -> str:
+    """Return a fraction as a percentage that says 0 % and 100 % only when it is exactly that.
+
+    >>> share(1.0), share(0.99999), share(0.5), share(0.00001)
+    ('100 %', '99.9 %', '50 %', '0.01 %')
+    """
+    if math.isnan(fraction):
+        return MISSING
+    if 0 < fraction < 0.1:
+        return f"{max(fraction * 100, 0.01):.2g} %"
+    if 0.999 <= fraction < 1:
+        return "99.9 %"
+    return f"{fraction * 100:.3g} %"
+
+
+def measure(number: float) -> str:
+    """Return a measured number with three digits, in words where it is not finite.
+
+    >>> measure(0.3142), measure(1.2e-7), measure(float("inf")), measure(float("nan")), measure(12345.0)
+    ('0.314', '1.2e-07', 'infinite', '–', '12,345')
+    """
+    if math.isnan(number):
+        return MISSING
+    if math.isinf(number):
+        return "infinite" if number > 0 else "-infinite"
+    return f"{number:,.0f}" if 1000 <= abs(number) < 1e6 else f"{number:.3g}"
+
+
+def seconds(duration: float) -> str:
+    """Return a duration in the unit that suits it.
+
+    >>> seconds(0.00123), seconds(192.0), seconds(2.5e-7)
+    ('1.23 ms', '3 min 12 s', '250 ns')
+    """
+    if math.isnan(duration):
+        return MISSING
+    if duration >= 60:
+        return f"{int(duration) // 60} min {int(duration) % 60} s"
+    factor, unit = next((step for step in UNITS if abs(duration) >= step[0]), UNITS[-1])
+    return f"{duration / factor:.3g} {unit}"
+
+
+def times(ratio: float) -> str:
+    """Return a ratio.
+
+    >>> times(4216.0), times(0.831), times(12.34)
+    ('4,216×', '0.83×', '12.3×')
+    """
+    if math.isnan(ratio):
+        return MISSING
+    return f"{ratio:,.0f}×" if ratio >= 100 else f"{ratio:.1f}×" if ratio >= 10 else f"{ratio:.2f}×"
+
+
+def clip(text: object, most: int) -> str:
+    """Return the text, cut to at most so many characters.
+
+    >>> clip("abcdef", 4)
+    'abc…'
+    """
+    words = str(text)
+    return words if len(words) <= most else f"{words[: most - 1]}…"
