@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -38,9 +40,9 @@ SHAPE_HAZARDS = {
     for hazard in (
         ShapeHazard("batch-0", "an empty batch: sums are 0, means are NaN", batch=0, declares=("empty", "zero", "nan")),
         ShapeHazard("batch-1", "a batch of one hides sums over the batch and wrong divisors", batch=1),
-        ShapeHazard("width-1", "a width of one hides transposes and broadcasts; a softmax of one class is constant", width=1),
+        ShapeHazard("width-1", "a width of one hides transposes; a softmax of one class is constant", width=1),
         ShapeHazard("fortran", "columns first in memory: reshapes and raw buffers go wrong", storage="fortran"),
-        ShapeHazard("strided", "every other element of a larger array: raw buffers and in-place tricks go wrong", storage="strided"),
+        ShapeHazard("strided", "every other element of a larger array: raw buffers go wrong", storage="strided"),
     )
 }
 
@@ -70,14 +72,13 @@ def plan_cases(
 
 def find_case(origin: str, layers: Mapping[str, Any], dtypes: Sequence[str], draws: int = DRAWS) -> Case:
     """Return the case that a default plan gives an id such as `s1n42d7-f32-9fa31c0b`. Raises BadInput when it gives another."""
-    import re
-
     match = re.fullmatch(r"s(\d+)n(\d+)d(\d+)-f(?:32|64)-[0-9a-f]{8}", origin)
     if not match:
-        raise BadInput(f"case id {origin!r}; accepted is an id such as s1n42d7-f32-9fa31c0b, a file of JSON, or an id of the run folder")
+        accepted = "an id such as s1n42d7-f32-9fa31c0b, a file of JSON, or an id of the run folder"
+        raise BadInput(f"case id {origin!r}; accepted is {accepted}")
     seed, index, draw = map(int, match.groups())
     plan = plan_cases((index + 1) * draws, seed, layers, dtypes=dtypes, hazards=list(list_hazards(layers)), draws=draws)
-    case = [cases for cases in plan][index][min(draw, draws - 1)]
+    case = next(islice(plan, index, None))[min(draw, draws - 1)]
     if case.id != origin:
         raise BadInput(f"case id {origin!r}: the default plan gives {case.id} there; replay it from its run folder or its JSON")
     return case
@@ -122,7 +123,9 @@ def _draw_case(
     )
 
 
-def _draw_hazards(rng: np.random.Generator, network: NetworkSpec, layers: Mapping[str, Any], hazards: Sequence[str]) -> tuple[str, ...]:
+def _draw_hazards(
+    rng: np.random.Generator, network: NetworkSpec, layers: Mapping[str, Any], hazards: Sequence[str]
+) -> tuple[str, ...]:
     """Return one hazard of storage or values that the network can have, if there is one."""
     present = {hazard.name for node in network.nodes if _feeds(network, node, layers) for hazard in layers[node.layer].hazards}
     fitting = [name for name in hazards if name in present or (name in SHAPE_HAZARDS and SHAPE_HAZARDS[name].storage != "C")]
@@ -146,7 +149,7 @@ def make_problem(case: Case, layers: Mapping[str, Any]) -> Problem:
         output = _draw_params(rng, case, layers, inputs, params)
     dy = rng.choice([-1.0, 1.0], output.shape) * rng.uniform(0.5, 2.0, output.shape)
     stored = {name: {key: _store(value, case) for key, value in group.items()} for name, group in params.items()}
-    constants = {node.inputs[i] for node in case.network.nodes for i, yes in enumerate(layers[node.layer].differentiable) if not yes}
+    constants = {node.inputs[i] for node in case.network.nodes for i in _constants(layers[node.layer])}
     return Problem(
         case=case,
         params=stored,
@@ -154,6 +157,11 @@ def make_problem(case: Case, layers: Mapping[str, Any]) -> Problem:
         constants=frozenset(constants & set(inputs)),
         dy=_store(np.asarray(dy), replace(case, storage="C")),
     )
+
+
+def _constants(kind: Any) -> list[int]:
+    """Return which inputs of the layer are not differentiated."""
+    return [i for i, varies in enumerate(kind.differentiable) if not varies]
 
 
 def _draw_inputs(rng: np.random.Generator, case: Case, layers: Mapping[str, Any]) -> dict[str, Array]:
@@ -196,7 +204,9 @@ def _draw_params(
     return values[case.network.output.name]
 
 
-def _draw_node(rng: np.random.Generator, case: Case, node: Any, layers: Mapping[str, Any], arguments: list[Array]) -> dict[str, Array]:
+def _draw_node(
+    rng: np.random.Generator, case: Case, node: Any, layers: Mapping[str, Any], arguments: list[Array]
+) -> dict[str, Array]:
     """Return the parameters of one node: scaled by their effect on this batch, planted with the hazards of its readers."""
     kind, n_in = layers[node.layer], arguments[0].shape[-1] if arguments[0].ndim > 1 else node.width
     drawn: dict[str, Array] = kind.initial_params(rng, n_in, node.width)

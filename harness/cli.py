@@ -133,7 +133,12 @@ def report(run: Path = Path("reports/latest"), *, reporters: str = "all", out: P
 
 @app.command
 def train(
-    *, seed: int = 0, steps: int = 400, dtype: Literal["float32", "float64"] = "float32", out: Path = Path("reports/latest"), least: float = 0.92
+    *,
+    seed: int = 0,
+    steps: int = 400,
+    dtype: Literal["float32", "float64"] = "float32",
+    out: Path = Path("reports/latest"),
+    least: float = 0.92,
 ) -> int:
     """Train one network on handwritten digits in NumPy, torch and JAX from the same weights, and compare the trajectories.
 
@@ -201,7 +206,7 @@ def call(arguments: list[str] | None = None) -> int:
         return _complain(" ".join(str(error).split()), USAGE)
     except KeyboardInterrupt:
         return _complain("interrupted", 130)
-    except Exception as error:  # noqa: BLE001  # reason: whatever is not the user's mistake is the harness's own, told by its code
+    except Exception as error:  # reason: whatever is not the user's mistake is the harness's own, told by its code
         return _explain(error)
     return result if isinstance(result, int) else CONFORMS
 
@@ -225,14 +230,16 @@ def _execute(plan: Any, quiet: bool) -> dict[str, Any]:
 
     from harness.runner import execute
 
-    columns = [TextColumn("cases"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"), TimeElapsedColumn(), TimeRemainingColumn()]
+    rate = TextColumn("{task.fields[rate]}")
+    columns = [TextColumn("cases"), BarColumn(), MofNCompleteColumn(), rate, TimeElapsedColumn(), TimeRemainingColumn()]
     with Progress(*columns, console=Console(stderr=True), disable=quiet) as bar:
         task = bar.add_task("cases", total=plan.settings.cases, rate="")
 
         def advance(done: int, tally: Any) -> None:
             bar.advance(task, done)
             speed = bar.tasks[0].finished_speed or bar.tasks[0].speed
-            bar.update(task, rate=(f"{speed:.1f}/s" if speed else "") + (f" [red]{tally.failed} failing rows[/]" if tally.failed else ""))
+            failing = f" [red]{tally.failed} failing rows[/]" if tally.failed else ""
+            bar.update(task, rate=(f"{speed:.1f}/s" if speed else "") + failing)
 
         return execute(plan, advance)
 
@@ -251,13 +258,15 @@ def _write(run: Path, wanted: str, quiet: bool, out: Path | None = None) -> None
 
 def _conclude(info: dict[str, Any]) -> None:
     for failure in info["failures"][:5]:
-        _say(f"[red]{_escape(failure['backend'])} {failure['verdict']}[/] {_escape(failure['message'])}\n  harness replay {_escape(failure['case'])}")
+        _say(f"[red]{_escape(failure['backend'])} {failure['verdict']}[/] {_escape(failure['message'])}")
+        _say(f"  harness replay {_escape(failure['case'])}")
     for stale in info["stale_findings"]:
         _say(f"[red]stale known finding[/] {_escape(stale)}")
     colour = "green" if info["exit_code"] == CONFORMS else "red"
     _say(
-        f"[bold {colour}]{info['status']}[/]: {info['cases_done']} cases over {info['graphs']} graphs, {sum(info['counts'].values())} comparisons of "
-        f"{info['n_compared']} numbers, {info['failed']} failing; outside the hazards {info['ok_share']:.2%} ok, {info['powerless_share']:.2%} powerless; "
+        f"[bold {colour}]{info['status']}[/]: {info['cases_done']} cases over {info['graphs']} graphs, "
+        f"{sum(info['counts'].values())} comparisons of {info['n_compared']} numbers, {info['failed']} failing; "
+        f"outside the hazards {info['ok_share']:.2%} ok, {info['powerless_share']:.2%} powerless; "
         f"largest error of an ok row {info['worst_ok']:.3f} of its bound"
     )
 
@@ -306,11 +315,12 @@ def _describe(backend: Any) -> str:
     except ImportError as error:
         state = f"not installed ({error})"
     kind = "judged" if backend.decides else "a witness, decides nothing"
-    return f"{state}; {backend.variant}; {kind}; {'default' if backend.default else 'only by its own name'}; threads: {backend.threads}"
+    asked = "default" if backend.default else "only by its own name"
+    return f"{state}; {backend.variant}; {kind}; {asked}; threads: {backend.threads}"
 
 
 def _complain(message: str, code: int) -> int:
-    print(f"harness: {message}", file=sys.stderr)
+    sys.stderr.write(f"harness: {message}\n")
     return code
 
 

@@ -70,9 +70,9 @@ def run_guarded(shards: Iterable[Shard], jobs: int, timeout: float) -> Iterator[
         running: dict[Future[ShardResult], Shard] = {pool.schedule(run_named, args=[first], timeout=timeout): first}
         try:
             yield from _collect(pool, running, waiting, 2 * jobs, timeout)
-            pool.close()
+            pool.close()  # type: ignore[no-untyped-call]  # reason: pebble annotates its pools in part
         finally:
-            pool.stop()
+            pool.stop()  # type: ignore[no-untyped-call]  # reason: as above
             pool.join()
 
 

@@ -70,4 +70,5 @@ def read_findings(path: Path = FILE) -> list[Finding]:
         return [Finding(**{**record, "cases": tuple(record["cases"])}) for record in records]
     except (OSError, KeyError, TypeError, tomllib.TOMLDecodeError) as error:
         accepted = ", ".join(Finding.__dataclass_fields__)
-        raise BadInput(f"known findings {str(path)!r}: {error}; accepted are [[finding]] tables with the fields {accepted}") from None
+        text = f"known findings {str(path)!r}: {error}; accepted are [[finding]] tables with the fields {accepted}"
+        raise BadInput(text) from None

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -41,16 +41,42 @@ def one_thread() -> Iterator[None]:
 
 @contextmanager
 def one_core() -> Iterator[None]:
-    """Let the process use the first of its cores alone, where the platform can say so."""
+    """Let every thread of the process use the first of its cores alone, where the platform can say so."""
     if not hasattr(os, "sched_setaffinity"):
         yield
         return
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {min(before)})
+    own = os.sched_getaffinity(0)
+    before = _read_cores()
+    _allow({thread: {min(own)} for thread in before})
     try:
         yield
     finally:
-        os.sched_setaffinity(0, before)
+        _allow({thread: before.get(thread, own) for thread in _list_threads()})
+
+
+def _list_threads() -> list[int]:
+    """Return the system's ids of all threads of the process (of the calling one alone where it does not say).
+
+    Affinity belongs to a thread: pinning the calling one leaves XLA's running, and those started meanwhile stay pinned.
+    """
+    return [int(name) for name in os.listdir(_THREADS)] if os.path.isdir(_THREADS) else [0]
+
+
+def _read_cores() -> dict[int, set[int]]:
+    cores = {}
+    for thread in _list_threads():
+        with suppress(OSError):  # a thread may end at any time
+            cores[thread] = os.sched_getaffinity(thread)
+    return cores
+
+
+def _allow(cores: Mapping[int, set[int]]) -> None:
+    for thread, allowed in cores.items():
+        with suppress(OSError):
+            os.sched_setaffinity(thread, allowed)
+
+
+_THREADS = "/proc/self/task"
 
 
 def settle_worker(folder: str, with_torch: bool) -> None:

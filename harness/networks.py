@@ -37,7 +37,7 @@ class SeededChooser:
         return options[int(self.rng.integers(len(options)))]
 
     def size(self, low: int, high: int) -> int:
-        return int(round(float(np.exp(self.rng.uniform(np.log(low), np.log(high))))))
+        return round(float(np.exp(self.rng.uniform(np.log(low), np.log(high)))))
 
 
 @dataclass
@@ -62,7 +62,7 @@ class _Draft:
 def draw_network(choose: Chooser, layers: Mapping[str, Any]) -> NetworkSpec:
     """Return a random graph of the given layer classes: chains, residual sums, gates, fan-out and a loss.
 
-    Depth (blocks, the loss with its projection among them) is 1 to 6, widths 2 to 256, the batch 2 to 128; single layers are networks of one node.
+    Depth (blocks, the loss with its projection among them) is 1 to 6, widths 2 to 256, the batch 2 to 128.
     Widths and batches of 0 and 1 are hazards, see `harness.cases`.
     """
     batch = choose.size(2, LARGEST_BATCH)

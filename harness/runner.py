@@ -14,7 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from itertools import chain
 from pathlib import Path
@@ -25,9 +25,10 @@ from harness.cases import list_hazards, plan_cases
 from harness.core import DTYPES, Backend, BadInput, Case, Comparison
 from harness.discovery import choose, find_backends, find_layers
 from harness.engines import Shard, choose_engine
-from harness.findings import Ledger, read_findings
+from harness.findings import Finding, Ledger, read_findings
 from harness.isolation import one_thread, quiet
 from harness.judge.oracle import check_precision
+from harness.shards import add_seconds
 from harness.table import append_cases, append_rows, open_folder
 
 CONFORMS, MISMATCH, USAGE, HARNESS_FAILED, NOTHING_RAN, INTERRUPTED = 0, 1, 2, 3, 4, 130
@@ -72,7 +73,9 @@ class Plan:
     def shards(self) -> Iterator[Shard]:
         """Return the shards of the run, one for each network, made as they are asked for."""
         settings = self.settings
-        plan = plan_cases(settings.cases, settings.seed, self.layers, dtypes=self.dtypes, hazards=self.hazards, draws=settings.draws)
+        plan = plan_cases(
+            settings.cases, settings.seed, self.layers, dtypes=self.dtypes, hazards=self.hazards, draws=settings.draws
+        )
         return (Shard(tuple(cases), self.backends) for cases in plan)
 
 
@@ -84,7 +87,7 @@ class Tally:
     outside: Counter[str] = field(default_factory=Counter)
     failures: list[Comparison] = field(default_factory=list)
     graphs: set[str] = field(default_factory=set)
-    seconds: Counter[str] = field(default_factory=Counter)
+    seconds: dict[str, float] = field(default_factory=dict)
     compared: int = 0
     cases: int = 0
     failed: int = 0
@@ -152,15 +155,18 @@ def require(plan: Plan) -> str:
     """Return what is missing although it was asked for, nothing when all is there."""
     asked = choose_backends(plan.settings.require) if plan.settings.require else []
     asked += [] if plan.settings.backends == "all" else choose_backends(plan.settings.backends)
-    lost = [name for name in dict.fromkeys(asked) if name in find_missing(asked)]
-    return "".join(f"{name} is required and missing: {find_missing([name])[name]}; install backprop-harness[{name.split(':')[0]}]" for name in lost[:1])
+    lost = find_missing(list(dict.fromkeys(asked)))
+    words = [
+        f"{name} is required and missing ({why}); install backprop-harness[{name.split(':')[0]}]" for name, why in lost.items()
+    ]
+    return "; ".join(words)
 
 
 def execute(plan: Plan, progress: Callable[[int, Tally], None] = lambda done, tally: None) -> dict[str, Any]:
     """Run the plan into its folder and return what `run.json` then holds, the exit code among it."""
     folder, tally, ledger = plan.settings.out, Tally(), Ledger(read_findings())
     open_folder(folder)
-    started, clock, interrupted = datetime.now(timezone.utc), time.perf_counter(), False
+    started, clock, interrupted = datetime.now(UTC), time.perf_counter(), False
     try:
         for shard, result in choose_engine(plan.shards(), plan.jobs, plan.settings.timeout):
             rows = ledger.excuse(result.comparisons)
@@ -170,7 +176,7 @@ def execute(plan: Plan, progress: Callable[[int, Tally], None] = lambda done, ta
             tally.count(rows)
             tally.cases += len(shard.cases)
             tally.graphs.add(shard.cases[0].network.digest)
-            tally.seconds.update(result.seconds)
+            add_seconds(tally.seconds, result.seconds)
             progress(len(shard.cases), tally)
         if plan.settings.timings:
             append_rows(folder, "timings", _time(plan, tally))
@@ -191,8 +197,8 @@ def _time(plan: Plan, tally: Tally) -> list[Any]:
     needed = {"affine", "relu", "softmax_cross_entropy"}
     ladder = timing_ladder(find_layers()) if needed <= set(plan.layers) else []
     with one_thread(), quiet():
-        rows = time_networks(ladder, [known[name] for name in plan.backends], find_layers())
-    tally.seconds["time"] += time.perf_counter() - start  # type: ignore[assignment]  # reason: typeshed has counters of whole numbers alone
+        rows: list[Any] = time_networks(ladder, [known[name] for name in plan.backends], find_layers())
+    add_seconds(tally.seconds, {"time": time.perf_counter() - start})
     return rows
 
 
@@ -207,7 +213,9 @@ def decide_exit(tally: Tally, ledger: Ledger, interrupted: bool) -> tuple[int, s
     return (MISMATCH, "powerless") if tally.share("powerless") > MOST_POWERLESS else (CONFORMS, "conforms")
 
 
-def describe_run(plan: Plan, tally: Tally, ledger: Ledger, started: datetime, seconds: float, interrupted: bool) -> dict[str, Any]:
+def describe_run(
+    plan: Plan, tally: Tally, ledger: Ledger, started: datetime, seconds: float, interrupted: bool
+) -> dict[str, Any]:
     """Return everything that is known of a run beside its tables."""
     code, status = decide_exit(tally, ledger, interrupted)
     settings = {**asdict(plan.settings), "out": plan.settings.out.name, "jobs": plan.jobs}
@@ -231,12 +239,16 @@ def describe_run(plan: Plan, tally: Tally, ledger: Ledger, started: datetime, se
         "worst_ok": tally.worst,
         "failures": [asdict(row) for row in tally.failures],
         "stale_findings": ledger.stale,
-        "findings": [{"id": finding.id, "reason": finding.reason, "matched": sum(seen[0] == finding.id for seen in ledger.seen)} for finding in ledger.findings],
+        "findings": [_describe_finding(finding, ledger) for finding in ledger.findings],
         "backends": [_describe_backend(find_backends()[name], plan) for name in [*plan.backends, *plan.missing]],
         "versions": find_versions(),
         "platform": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
         "threads": 1,
     }  # fmt: skip
+
+
+def _describe_finding(finding: Finding, ledger: Ledger) -> dict[str, Any]:
+    return {"id": finding.id, "reason": finding.reason, "matched": sum(found == finding.id for found, _ in ledger.seen)}
 
 
 def _describe_backend(backend: Backend, plan: Plan) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +15,7 @@ from harness.judge.discrepancy import compare_pairs
 from harness.judge.oracle import OracleFault
 from harness.judge.verdict import Bench, judge
 
-Programs = dict[tuple[str, str], Program | None | Outcome]
+Programs = dict[tuple[str, str], Program | Outcome | None]
 
 
 @dataclass(eq=False)
@@ -25,10 +24,12 @@ class ShardResult:
 
     comparisons: list[Comparison] = field(default_factory=list)
     discrepancies: list[Discrepancy] = field(default_factory=list)
-    seconds: Counter[str] = field(default_factory=Counter)
+    seconds: dict[str, float] = field(default_factory=dict)
 
 
-def run_shard(cases: Sequence[Case], backends: Sequence[Backend], layers: Mapping[str, Any], localisers: Mapping[str, Backend]) -> ShardResult:
+def run_shard(
+    cases: Sequence[Case], backends: Sequence[Backend], layers: Mapping[str, Any], localisers: Mapping[str, Backend]
+) -> ShardResult:
     """Run and judge cases on backends; each network is prepared once a backend and dtype, however many draws it has.
 
     Whatever a layer or a backend raises becomes a row. When a row of a backend fails, the backend named by its
@@ -42,8 +43,9 @@ def run_shard(cases: Sequence[Case], backends: Sequence[Backend], layers: Mappin
 
 
 def _run_case(
-    case: Case, backends: Sequence[Backend], layers: Mapping[str, Any], localisers: Mapping[str, Backend], programs: Programs, result: ShardResult
-) -> None:
+    case: Case, backends: Sequence[Backend], layers: Mapping[str, Any], localisers: Mapping[str, Backend],
+    programs: Programs, result: ShardResult,
+) -> None:  # fmt: skip
     problem = _clock(result.seconds, "generate", make_problem, case, layers)
     bench, outcomes = Bench(problem, layers), dict[str, Outcome]()
     for backend in backends:
@@ -68,30 +70,30 @@ def _run_backend(
         return []
     outcome = program if isinstance(program, Outcome) else _clock(seconds, "run", guard, program.run, bench.problem)
     outcomes[backend.name] = outcome
-    seconds["compile"] += outcome.compile_seconds
-    seconds["run"] -= outcome.compile_seconds
+    add_seconds(seconds, {"compile": outcome.compile_seconds, "run": -outcome.compile_seconds})
     trace: Any = None
     if outcome.status == "ok" and not isinstance(program, Outcome):
         trace = _clock(seconds, "judge", _trace, program, bench.problem)
     if isinstance(trace, Outcome):
         return judge(bench, backend, trace, None)
     try:
-        return _clock(seconds, "judge", judge, bench, backend, outcome, trace)
+        rows: list[Comparison] = _clock(seconds, "judge", judge, bench, backend, outcome, trace)
+        return rows
     except (OracleFault, Unsupported) as fault:
         return judge(bench, backend, Outcome("error", message=f"the formula cannot serve as truth: {fault}"), None)
 
 
-def _prepare(backend: Backend, case: Case, layers: Mapping[str, Any]) -> Program | None | Outcome:
+def _prepare(backend: Backend, case: Case, layers: Mapping[str, Any]) -> Program | Outcome | None:
     try:
         return backend.prepare(case.network, case.dtype, layers)
-    except Exception as error:  # noqa: BLE001  # reason: strangers' code may raise anything, and the run goes on
+    except Exception as error:  # reason: strangers' code may raise anything, and the run goes on
         return _failed(error)
 
 
-def _trace(program: Program, problem: Problem) -> Mapping[str, NodeTrace] | None | Outcome:
+def _trace(program: Program, problem: Problem) -> Mapping[str, NodeTrace] | Outcome | None:
     try:
         return program.trace(problem)
-    except Exception as error:  # noqa: BLE001  # reason: as above
+    except Exception as error:  # reason: as above
         return _failed(error)
 
 
@@ -99,20 +101,31 @@ def guard(run: Callable[[Problem], Outcome], problem: Problem) -> Outcome:
     """Return the outcome, or one with the failure that was raised; only an interruption passes through."""
     try:
         return run(problem)
-    except Exception as error:  # noqa: BLE001  # reason: as above
+    except Exception as error:  # reason: as above
         return _failed(error)
 
 
 def _failed(error: Exception) -> Outcome:
-    status: Status = "unsupported" if isinstance(error, Unsupported) else "unavailable" if isinstance(error, ImportError) else "error"
+    kinds: tuple[tuple[type[Exception], Status], ...] = (
+        (Unsupported, "unsupported"),
+        (ImportError, "unavailable"),
+        (Exception, "error"),
+    )
+    status = next(status for kind, status in kinds if isinstance(error, kind))
     text = f"{type(error).__name__}: {error}"
     hint = " (an array that it was given was changed in place)" if "read-only" in text else ""
     return Outcome(status, message=" ".join((text + hint).split())[:500])
 
 
-def _clock(seconds: Counter[str], phase: str, work: Callable[..., Any], *arguments: Any) -> Any:
+def add_seconds(seconds: dict[str, float], more: Mapping[str, float]) -> None:
+    """Add seconds by phase to those that are there."""
+    for phase, value in more.items():
+        seconds[phase] = seconds.get(phase, 0.0) + value
+
+
+def _clock(seconds: dict[str, float], phase: str, work: Callable[..., Any], *arguments: Any) -> Any:
     start = time.perf_counter()
     try:
         return work(*arguments)
     finally:
-        seconds[phase] += time.perf_counter() - start  # type: ignore[assignment]  # reason: typeshed has counters of whole numbers alone
+        add_seconds(seconds, {phase: time.perf_counter() - start})

@@ -27,7 +27,8 @@ COLUMNS: Mapping[str, str] = {
     "node": "the node of the graph; the input's name for the gradient of an input",
     "layer": "the layer's name; `input` for the gradient of a network input, `fan-out` for a sum of contributions",
     "quantity": "y, dx, dx0, dx1 ..., or d followed by a parameter's name (dW, db)",
-    "check": "the checks that ran, joined by +: local (judged on the values the node received), network (against the oracle of the whole network), noise (the same, calibrated)",
+    "check": "the checks that ran, joined by +: local (each node on what it received), network (the whole against the oracle), "
+    "noise (the same, calibrated)",
     "verdict": "what the judge says",
     "decides": "whether the row counts for the exit code; witnesses' rows do not",
     "error_in_bounds": "largest error over its bound, of the checks that ran; above 1 no rounding explains it",
@@ -128,7 +129,7 @@ def load_run(folder: Path) -> Run:
 
 def _read(path: Path) -> pd.DataFrame:
     text = {"hazards", "message", "worst_index", *CATEGORIES}
-    frame = pd.read_csv(path, keep_default_na=False, na_values={}, dtype={name: "str" for name in text}, low_memory=False)
+    frame = pd.read_csv(path, keep_default_na=False, na_values={}, dtype=dict.fromkeys(text, "str"), low_memory=False)
     for name in frame.columns.difference([*text]):
         if frame[name].dtype == object or str(frame[name].dtype) == "str":
             numbers = pd.to_numeric(frame[name].replace("", "nan"), errors="coerce")

@@ -44,7 +44,8 @@ class Add(LayerBase):
     @staticmethod
     def forward_bound(r: Rounding, params: Params, a: Pair, b: Pair) -> Array:
         error = a.error + b.error
-        return error + r.u * (np.abs(a.value + b.value) + error) + r.tiny
+        y: Array = error + r.u * (np.abs(a.value + b.value) + error) + r.tiny
+        return y
 
     @staticmethod
     def backward_bound(r: Rounding, params: Params, a: Pair, b: Pair, dy: Pair) -> BackwardBound:

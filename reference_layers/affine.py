@@ -57,7 +57,8 @@ class Affine(LayerBase):
         """|x| |W| summed in any order: gamma(n + 1) (|x| |W| + |b|), beside what x brings with it."""
         W, n = np.abs(params["W"]), params["W"].shape[0]
         sums = x.size @ W + np.abs(params["b"])
-        return x.error @ W + r.gamma(n + 1) * sums + _flushed(r, x.size, W, n + 1)
+        y: Array = x.error @ W + r.gamma(n + 1) * sums + _flushed(r, x.size, W, n + 1)
+        return y
 
     @staticmethod
     def backward_bound(r: Rounding, params: Params, x: Pair, dy: Pair) -> BackwardBound:

@@ -61,5 +61,6 @@ class Multiply(LayerBase):
 
 def _product_bound(r: Rounding, a: Pair, b: Pair) -> Array:
     """|a| E_b + |b| E_a + E_a E_b, one rounding, and what flushing to zero may take."""
-    carried = np.abs(a.value) * b.error + np.abs(b.value) * a.error + a.error * b.error
-    return carried + r.u * (np.abs(a.value * b.value) + carried) + r.tiny * (1 + a.size + b.size)
+    carried: Array = np.abs(a.value) * b.error + np.abs(b.value) * a.error + a.error * b.error
+    out: Array = carried + r.u * (np.abs(a.value * b.value) + carried) + r.tiny * (1 + a.size + b.size)
+    return out

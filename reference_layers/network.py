@@ -95,7 +95,9 @@ def _sort(nodes: list[Node], inputs: tuple[str, ...]) -> tuple[Node, ...]:
     doubled = sorted({name for name in names if names.count(name) > 1})
     unknown = sorted({name for node in nodes for name in node.inputs} - set(names))
     if doubled or unknown or not nodes:
-        raise ValueError(f"a network needs nodes with names of their own that read known values; doubled {doubled}, unknown {unknown}")
+        raise ValueError(
+            f"a network needs nodes with names of their own that read known values; doubled {doubled}, unknown {unknown}"
+        )
     by_name = {node.name: node for node in nodes}
     sorter = TopologicalSorter({node.name: [name for name in node.inputs if name in by_name] for node in nodes})
     try:

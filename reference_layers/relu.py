@@ -94,7 +94,7 @@ def _gated(dy: Array, is_open: Array) -> Array:
 def _with_zeros(rng: np.random.Generator, columns: Array) -> Array:
     """Return a copy in which about a third of the columns are exactly 0, positive or negative; the first survives."""
     planted = columns.copy()
-    chosen = rng.random(columns.shape[1]) < 1 / 3
+    chosen = np.less(rng.random(columns.shape[1]), 1 / 3)
     chosen[:1] = columns.shape[1] == 1
     chosen[1:2] = True
     planted[:, chosen] = np.where(rng.random(int(chosen.sum())) < 0.5, 0.0, -0.0)

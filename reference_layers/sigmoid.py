@@ -53,7 +53,8 @@ class Sigmoid(LayerBase):
         y, slope = _values(x.value)
         moved = np.minimum(x.error / 4, slope * np.exp(np.minimum(x.error, 50.0)) * x.error)
         largest, rest = y + moved, np.exp(-np.logaddexp(0.0, x.value)) + moved
-        return np.minimum(moved, 1.0) + r.u * largest * (2 + r.elementary * rest) + r.tiny
+        out: Array = np.minimum(moved, 1.0) + r.u * largest * (2 + r.elementary * rest) + r.tiny
+        return out
 
     @staticmethod
     def backward_bound(r: Rounding, params: Params, x: Pair, dy: Pair) -> BackwardBound:

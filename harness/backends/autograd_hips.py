@@ -1,4 +1,4 @@
-"""HIPS autograd as a backend, and the differentiator of the oracle: a formula comes in, its gradients in any NumPy precision go out."""
+"""HIPS autograd as a backend and the oracle's differentiator: a formula comes in, its gradients in any NumPy precision go out."""
 
 from __future__ import annotations
 
@@ -47,24 +47,41 @@ class AutogradProgram:
         self.call = pick_calls(network, layers, make_autograd_namespace(), "autograd", None)
 
     def run(self, problem: Problem) -> Outcome:
-        variable, constants = split_inputs(problem)
-
-        def forward(leaves: Any) -> Any:
-            params, inputs = leaves
-            return evaluate(self.network, self.call, params, {**inputs, **constants})[self.network.output.name]
-
+        forward, leaves = self._function(problem)
         start = time.perf_counter()
         with np.errstate(all="ignore"):
-            y, gradients = differentiate(forward, (dict(problem.params), variable), problem.dy)
+            y, gradients = differentiate(forward, leaves, problem.dy)
         seconds = time.perf_counter() - start
         return Outcome("ok", y, name_gradients(*gradients), seconds=seconds)
 
     def trace(self, problem: Problem) -> Mapping[str, NodeTrace] | None:
         return None
 
+    def phases(self, problem: Problem) -> dict[str, Callable[[], Any]]:
+        """Return what is timed: forward with its graph recorded, backward through one recorded graph, and both."""
+        from autograd.core import make_vjp
+
+        forward, leaves = self._function(problem)
+        backward, _ = make_vjp(forward, leaves)
+        return {
+            "forward": lambda: make_vjp(forward, leaves),
+            "backward": lambda: backward(problem.dy[()]),
+            "forward+backward": lambda: differentiate(forward, leaves, problem.dy),
+        }
+
+    def _function(self, problem: Problem) -> tuple[Callable[[Any], Any], Any]:
+        """Return the network as a function of its leaves, and the leaves."""
+        variable, constants = split_inputs(problem)
+
+        def forward(leaves: Any) -> Any:
+            params, inputs = leaves
+            return evaluate(self.network, self.call, params, {**inputs, **constants})[self.network.output.name]
+
+        return forward, (dict(problem.params), variable)
+
 
 def differentiate(function: Callable[[Any], Any], leaves: Any, dy: Array) -> tuple[Array, Any]:
-    """Return the function's value at the leaves (any nest of tuples and dicts of arrays) and their gradients for cotangent dy."""
+    """Return the function's value at the leaves (a nest of tuples and dicts of arrays) and their gradients for cotangent dy."""
     from autograd.core import make_vjp
 
     backward, y = make_vjp(function, leaves)

@@ -8,7 +8,7 @@ leaves its gradients bit for bit as they are. Tapping every node can change the 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cache
@@ -57,6 +57,7 @@ class JaxProgram:
         self.network = network
         self.layers = layers
         self.wide = dtype == "float64"
+        self.jit = backend.jit
         self.tapped = backend.tapped
         self.compiled = not backend.jit
         self.call = pick_calls(network, layers, namespace(), "jax", jax if backend.variant == "native" else None)
@@ -95,6 +96,39 @@ class JaxProgram:
             )
             for name, (inputs, y, dy, dx, dparams) in taps.items()
         }
+
+    def phases(self, problem: Problem) -> dict[str, Callable[[], Any]]:
+        """Return what is timed: compilation of both passes, forward, and both; a jitted program has no backward of its own."""
+        if not self.jit or self.tapped:
+            return {}
+        jax = import_module("jax")
+        with wide_types(self.wide):
+            *leaves, dy = jax.device_put((problem.params, *split_inputs(problem), problem.dy))
+
+        @cache
+        def forward() -> Any:
+            return self._compile(self._forward, leaves)
+
+        @cache
+        def both() -> Any:
+            return self._compile(self._gradients, [*leaves, dy])
+
+        return {
+            "compile": both,
+            "forward": lambda: jax.block_until_ready(forward()(*leaves)),
+            "forward+backward": lambda: jax.block_until_ready(both()(*leaves, dy)),
+        }
+
+    def _compile(self, function: Callable[..., Any], arguments: list[Any]) -> Any:
+        with wide_types(self.wide):
+            return import_module("jax").jit(function).lower(*arguments).compile()
+
+    def _forward(self, params: Any, variable: Any, constants: Any) -> Any:
+        return evaluate(self.network, self.call, params, {**variable, **constants})[self.network.output.name]
+
+    def _gradients(self, params: Any, variable: Any, constants: Any, dy: Any) -> Any:
+        y, backward = import_module("jax").vjp(lambda p, v: self._forward(p, v, constants), params, variable)
+        return y, backward(dy)
 
     def _time(self, arguments: Any) -> tuple[float, Any]:
         start = time.perf_counter()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -43,22 +43,37 @@ class NumpyProgram:
         self.layers = layers
 
     def run(self, problem: Problem) -> Outcome:
-        graph = self._build(problem)
+        graph = self.build(problem)
         start = time.perf_counter()
         y = graph.forward(problem.inputs)
         gradients = graph.backward(problem.dy)
         return Outcome("ok", y, {**graph.grads, **_wanted(gradients, problem)}, seconds=time.perf_counter() - start)
 
     def trace(self, problem: Problem) -> Mapping[str, NodeTrace]:
-        graph = self._build(problem)
+        graph = self.build(problem)
         recorders = {node.name: Recorder(node.layer) for node in graph.nodes}
-        recorded = Network([Node(node.name, recorders[node.name], node.inputs) for node in graph.nodes], graph.inputs, graph.output)
+        recorded = Network(
+            [Node(node.name, recorders[node.name], node.inputs) for node in graph.nodes], graph.inputs, graph.output
+        )
         recorded.forward(problem.inputs)
         recorded.backward(problem.dy)
         return {name: recorder.trace() for name, recorder in recorders.items() if recorder.dy is not None}
 
-    def _build(self, problem: Problem) -> Network:
-        nodes = [Node(node.name, self.layers[node.layer](**problem.params[node.name]), node.inputs) for node in self.network.nodes]
+    def phases(self, problem: Problem) -> dict[str, Callable[[], Any]]:
+        """Return what is timed: forward, backward behind one forward pass, and both."""
+        graph = self.build(problem)
+        graph.forward(problem.inputs)
+        return {
+            "forward": lambda: graph.forward(problem.inputs),
+            "backward": lambda: graph.backward(problem.dy),
+            "forward+backward": lambda: (graph.forward(problem.inputs), graph.backward(problem.dy)),
+        }
+
+    def build(self, problem: Problem) -> Network:
+        """Return the graph of layer objects with the problem's parameters."""
+        nodes = [
+            Node(node.name, self.layers[node.layer](**problem.params[node.name]), node.inputs) for node in self.network.nodes
+        ]
         return Network(nodes, list(self.network.widths), self.network.output.name)
 
 
@@ -88,7 +103,9 @@ class Recorder:
         self.dy = np.array(dy)
         before = {name: np.array(value) for name, value in self.layer.params.items()}
         returned = self.layer.backward(dy)
-        self.dx = tuple(None if value is None else np.array(value) for value in (returned if isinstance(returned, tuple) else (returned,)))
+        self.dx = tuple(
+            None if value is None else np.array(value) for value in (returned if isinstance(returned, tuple) else (returned,))
+        )
         self.grads = {name: np.array(value) for name, value in self.layer.grads.items()}
         self._hold((dy,), (self.dy,), "backward changed the upstream gradient")
         self._hold(tuple(self.layer.params.values()), tuple(before.values()), "backward changed a parameter")

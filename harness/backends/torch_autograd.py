@@ -38,7 +38,9 @@ class TorchAutograd:
         if self.variant == "native" and not has_native(layers, network, "torch"):
             return None
         torch = import_module("torch")
-        return TorchProgram(network, pick_calls(network, layers, namespace(), "torch", torch if self.variant == "native" else None))
+        return TorchProgram(
+            network, pick_calls(network, layers, namespace(), "torch", torch if self.variant == "native" else None)
+        )
 
 
 class TorchProgram:
@@ -78,6 +80,24 @@ class TorchProgram:
         found = self.torch.autograd.grad(y, list(wanted.values()), self.torch.tensor(problem.dy), allow_unused=True)
         gradients = {key: value.numpy() for key, value in zip(wanted, found, strict=True) if value is not None}
         return {name: _node_trace(name, edges[name], outputs[name], params[name], gradients) for name in outputs}
+
+    def phases(self, problem: Problem) -> dict[str, Callable[[], Any]]:
+        """Return what is timed: forward with its graph recorded, backward through one recorded graph, and both."""
+        params, inputs, leaves = self._leaves(problem)
+        wanted, dy = list(leaves.values()), self.torch.tensor(problem.dy)
+
+        def forward() -> Any:
+            return evaluate(self.network, self.call, params, inputs)[self.network.output.name]
+
+        def backward(y: Any, keep: bool) -> Any:
+            return self.torch.autograd.grad(y, wanted, dy, retain_graph=keep, allow_unused=True)
+
+        recorded = forward()
+        return {
+            "forward": forward,
+            "backward": lambda: backward(recorded, keep=True),
+            "forward+backward": lambda: backward(forward(), keep=False),
+        }
 
     def _leaves(self, problem: Problem) -> tuple[dict[str, dict[str, Any]], dict[str, Any], dict[str, Any]]:
         params = {node: {key: self._leaf(value) for key, value in group.items()} for node, group in problem.params.items()}

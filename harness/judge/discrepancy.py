@@ -1,4 +1,4 @@
-"""Discrepancies: the outcomes of all backends come in, how far each pair is apart in each quantity goes out, without a verdict."""
+"""Discrepancies: outcomes come in, how far each pair of backends is apart in each quantity goes out, without a verdict."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from harness.core import Array, Case, Discrepancy, Outcome
 
 def compare_pairs(case: Case, outcomes: Mapping[str, Outcome]) -> list[Discrepancy]:
     """Return a row for each pair of backends and each quantity that both returned in the same shape."""
-    whole = {name: _quantities(outcome) for name, outcome in outcomes.items() if outcome.status == "ok" and not outcome.directions}
+    good = {name: outcome for name, outcome in outcomes.items() if outcome.status == "ok" and not outcome.directions}
+    whole = {name: _quantities(outcome) for name, outcome in good.items()}
     with np.errstate(all="ignore"):
         return [
             _compare(case, quantity, a, b, whole[a][quantity], whole[b][quantity])

@@ -55,7 +55,9 @@ def judge_node(problem: Problem, kind: Any, name: str, seen: NodeTrace, rounding
         measures[quantity] = doubt(measure(got.get(quantity), true[quantity], bound, dtype), quantity, truth, kind)
     if decisions is not None and rounding.rule != "layer":
         _excuse_conventions(measures, problem, kind, name, seen, decisions, truth, bounds)
-    return {quantity: replace(value, verdict="contract", message=seen.contract) for quantity, value in measures.items()} if seen.contract else measures
+    if not seen.contract:
+        return measures
+    return {quantity: replace(value, verdict="contract", message=seen.contract) for quantity, value in measures.items()}
 
 
 def doubt(found: Measure, quantity: str, truth: NodeTruth, kind: Any) -> Measure:
@@ -66,7 +68,9 @@ def doubt(found: Measure, quantity: str, truth: NodeTruth, kind: Any) -> Measure
     return replace(found, verdict="oracle-nonfinite", message=message)
 
 
-def judge_wiring(problem: Problem, trace: Mapping[str, NodeTrace], gradients: Mapping[str, Array], y: Array, unit: float) -> dict[tuple[str, str], Measure]:
+def judge_wiring(
+    problem: Problem, trace: Mapping[str, NodeTrace], gradients: Mapping[str, Array], y: Array, unit: float
+) -> dict[tuple[str, str], Measure]:
     """Return measures of the wiring: one for each value used twice, and one for each connection that changed a number."""
     network, dtype = problem.case.network, problem.case.dtype
     made = {**problem.inputs, **{name: seen.y for name, seen in trace.items()}}
@@ -78,7 +82,8 @@ def judge_wiring(problem: Problem, trace: Mapping[str, NodeTrace], gradients: Ma
                 measures[node.name, f"x{i}"] = Measure("mismatch", message=f"received something else than what {name} returned")
     arrived: dict[str, Any] = {name: seen.dy for name, seen in trace.items()} | dict(gradients)
     for name in [*(name for name in problem.inputs if name not in problem.constants), *trace]:
-        parts = [trace[node.name].dx[i] for node in network.nodes if node.name in trace for i, used in enumerate(node.inputs) if used == name]
+        readers = [(node.name, i) for node in network.nodes for i, used in enumerate(node.inputs) if used == name]
+        parts = [trace[reader].dx[i] for reader, i in readers if reader in trace]
         summed = problem.dy if name == network.output.name and not parts else _sum(parts, dtype)
         bound = unit * max(len(parts) - 1, 0) * _sum([np.abs(part) for part in parts if part is not None], dtype)
         if len(parts) > 1 or not same_bits(arrived.get(name), np.asarray(summed, dtype)):
@@ -115,7 +120,9 @@ def _constants(problem: Problem, name: str) -> frozenset[int]:
     return frozenset(i for i, used in enumerate(node.inputs) if used in problem.constants)
 
 
-def _bounds(kind: Any, params: Mapping[str, Array], seen: NodeTrace, rounding: Rounding, decisions: Mapping[str, Array], name: str) -> dict[str, Array]:
+def _bounds(
+    kind: Any, params: Mapping[str, Array], seen: NodeTrace, rounding: Rounding, decisions: Mapping[str, Array], name: str
+) -> dict[str, Array]:
     """Return the bound of every quantity for inputs that carry no error."""
     pairs, extra = [exact(value) for value in seen.inputs], branch_arguments(decisions, name)
     with np.errstate(all="ignore"):
@@ -126,8 +133,9 @@ def _bounds(kind: Any, params: Mapping[str, Array], seen: NodeTrace, rounding: R
 
 
 def _excuse_conventions(
-    measures: dict[str, Measure], problem: Problem, kind: Any, name: str, seen: NodeTrace, decisions: Array, truth: NodeTruth, bounds: Mapping[str, Array]
-) -> None:
+    measures: dict[str, Measure], problem: Problem, kind: Any, name: str, seen: NodeTrace, decisions: Array,
+    truth: NodeTruth, bounds: Mapping[str, Array],
+) -> None:  # fmt: skip
     """Turn a mismatch into `convention` where it lies only at exact kinks, between the gradients of both sides."""
     dtype, params, constants = problem.case.dtype, problem.params[name], _constants(problem, name)
     ties = kind.undecided(flat(params), *[exact(value) for value in seen.inputs])

@@ -82,7 +82,8 @@ def _agree_beyond_finite(given: Array, truth: Array, bound: Array, dtype: str) -
     same: Array = (np.isnan(given) & np.isnan(truth)) | (np.isinf(given) & (given == truth))
     largest = float(np.finfo(dtype).max)
     overflows = np.isinf(given) & (np.sign(given) == np.sign(truth)) & (np.abs(truth).astype(np.float64) + bound >= largest)
-    return same | overflows
+    both: Array = same | overflows
+    return both
 
 
 def _power(size: Array, bound: Array) -> float:

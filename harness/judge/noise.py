@@ -2,7 +2,8 @@
 
 Worst-case (value, bound) pairs grow so fast with depth and width that they may no longer show a 1 % error. Where
 no node can be seen, that leaves nothing; this check then judges instead. It runs the network K times in float64
-with each node's results moved at random within that node's own bound (its sums by the square root of their length), and takes the spread of the gradients.
+with each node's results moved at random within that node's own bound (its sums by the square root of their length),
+and takes the spread of the gradients.
 The noise is a hash of the value at float32 and a seed, so that equal values are moved alike, as real rounding does.
 A real rounding is smaller than the bound of its node, so THRESHOLD times the spread is far from any correct run;
 `benchmarks/calibration.py` measures how far, and prints it.
@@ -68,21 +69,26 @@ def _local_bounds(
     return bounds
 
 
-def _run_noisy(problem: Problem, layers: Mapping[str, Any], true: NetworkValues, bounds: Mapping[str, Bounds], run: int) -> dict[str, Array]:
+def _run_noisy(
+    problem: Problem, layers: Mapping[str, Any], true: NetworkValues, bounds: Mapping[str, Bounds], run: int
+) -> dict[str, Array]:
     """Return the gradients of one run with noise at every node, with the same branches."""
     network, precision = problem.case.network, HIGHER[problem.case.dtype]
     values = {name: lift(value, precision) for name, value in problem.inputs.items()}
     for node in network.nodes:
         params = {key: lift(value, precision) for key, value in problem.params[node.name].items()}
         extra = {"decisions": true.decisions[node.name]} if node.name in true.decisions else {}
-        y = np.asarray(layers[node.layer].formula(make_numpy_namespace(), params, *[values[name] for name in node.inputs], **extra))
+        inputs = [values[name] for name in node.inputs]
+        y = np.asarray(layers[node.layer].formula(make_numpy_namespace(), params, *inputs, **extra))
         values[node.name] = _move(y, bounds[node.name][0], node.name, run)
     gradients: dict[str, Array] = {network.output.name: lift(problem.dy, precision)}
     named: dict[str, Array] = {}
     for node in reversed(network.nodes):
-        inputs, back = tuple(values[name] for name in node.inputs), bounds[node.name][1]
-        truth = find_truth(layers[node.layer], problem.params[node.name], inputs, gradients[node.name], precision, true.decisions.get(node.name))
-        named.update({f"{node.name}.{key}": _move(value, back.dparams[key], key + node.name, run) for key, value in truth.dparams.items()})
+        received, back = tuple(values[name] for name in node.inputs), bounds[node.name][1]
+        branches, own = true.decisions.get(node.name), problem.params[node.name]
+        truth = find_truth(layers[node.layer], own, received, gradients[node.name], precision, branches)
+        for key, value in truth.dparams.items():
+            named[f"{node.name}.{key}"] = _move(value, back.dparams[key], key + node.name, run)
         for i, (name, dx) in enumerate(zip(node.inputs, truth.dx, strict=True)):
             error = back.dx[i]
             if dx is not None and error is not None:
@@ -93,8 +99,9 @@ def _run_noisy(problem: Problem, layers: Mapping[str, Any], true: NetworkValues,
 
 def _move(value: Array, error: Array, place: str, run: int) -> Array:
     """Return the value moved within its error by a hash of its float32 bits, the place and the run (splitmix64)."""
-    state = np.asarray(value, np.float32).view(np.uint32).astype(np.uint64) + np.uint64(zlib.crc32(f"{place}/{run}".encode()) << 32)
+    salt = np.uint64(zlib.crc32(f"{place}/{run}".encode()) << 32)
+    state = np.atleast_1d(np.asarray(value, np.float32)).view(np.uint32).astype(np.uint64) + salt
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1)):
         state = (state ^ (state >> np.uint64(shift))) * np.uint64(factor)
-    moved: Array = value + error * (state.astype(np.float64) / 2.0**63 - 1.0)
+    moved: Array = value + error * (state.astype(np.float64) / 2.0**63 - 1.0).reshape(value.shape)
     return moved

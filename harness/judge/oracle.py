@@ -17,7 +17,7 @@ from harness.array_api import make_autograd_namespace, make_numpy_namespace
 from harness.backends.autograd_hips import differentiate
 from harness.core import Array, BadInput
 
-HIGHER = {"float32": np.dtype(np.float64), "float64": np.dtype(np.longdouble)}
+HIGHER: dict[str, np.dtype[Any]] = {"float32": np.dtype(np.float64), "float64": np.dtype(np.longdouble)}
 PROBES = 3
 
 
@@ -50,8 +50,9 @@ def lift(value: Array, precision: np.dtype[Any]) -> Array:
 
 
 def find_truth(
-    kind: Any, params: Mapping[str, Array], inputs: tuple[Array, ...], dy: Array, precision: np.dtype[Any], decisions: Array | None = None
-) -> NodeTruth:
+    kind: Any, params: Mapping[str, Array], inputs: tuple[Array, ...], dy: Array, precision: np.dtype[Any],
+    decisions: Array | None = None,
+) -> NodeTruth:  # fmt: skip
     """Return the true output and vjp of the formula at these values, with the given branches where it has branches."""
     lifted = tuple(lift(value, precision) for value in inputs)
     own = {name: lift(value, precision) for name, value in params.items()}
@@ -76,7 +77,9 @@ def _is_finite(truth: NodeTruth) -> bool:
     return all(bool(np.isfinite(value).all()) for value in values)
 
 
-def _doubt(kind: Any, params: Mapping[str, Array], inputs: tuple[Array, ...], dy: Array, truth: NodeTruth, extra: Any) -> NodeTruth:
+def _doubt(
+    kind: Any, params: Mapping[str, Array], inputs: tuple[Array, ...], dy: Array, truth: NodeTruth, extra: Any
+) -> NodeTruth:
     """Return the truth with `unconfirmed` set to what a second evaluation does not confirm."""
     doubts = []
     if not np.isfinite(truth.y).all() and _is_function_finite(kind, params, inputs, extra):
@@ -114,8 +117,9 @@ def _has_finite_slope(
 
 
 def _weigh(
-    kind: Any, params: Mapping[str, Array], inputs: tuple[Array, ...], dy: Array, which: int | str, index: Any, step: int, extra: Any
-) -> Any:
+    kind: Any, params: Mapping[str, Array], inputs: tuple[Array, ...], dy: Array, which: int | str, index: Any,
+    step: int, extra: Any,
+) -> Any:  # fmt: skip
     """Return sum(dy * formula) with one entry moved by a small step."""
     moved = [value.copy() for value in inputs]
     own = {name: value.copy() for name, value in params.items()}

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.backends.graph import decide
+from harness.array_api import make_numpy_namespace
 from harness.core import Array, Problem
 from harness.judge.oracle import HIGHER, NodeTruth, find_truth, lift
 from reference_layers import Pair, Rounding
@@ -63,8 +63,6 @@ def _forward(
     problem: Problem, layers: Mapping[str, Any], values: dict[str, Array], decisions: Mapping[str, Array] | None
 ) -> dict[str, Array]:
     """Fill `values` node by node and return the branches taken."""
-    from harness.array_api import make_numpy_namespace
-
     xp, taken = make_numpy_namespace(), dict(decisions or {})
     for node in problem.case.network.nodes:
         kind, inputs = layers[node.layer], [values[name] for name in node.inputs]
@@ -96,8 +94,9 @@ def find_bounds(
 
 
 def _backward_bounds(
-    problem: Problem, layers: Mapping[str, Any], true: NetworkValues, pairs: Mapping[str, Pair], rounding_of: Callable[[Any], Rounding]
-) -> dict[str, Array]:
+    problem: Problem, layers: Mapping[str, Any], true: NetworkValues, pairs: Mapping[str, Pair],
+    rounding_of: Callable[[Any], Rounding],
+) -> dict[str, Array]:  # fmt: skip
     """Push the bounds back through the graph; a sum of k contributions adds k - 1 roundings."""
     network, named = problem.case.network, {}
     parts: dict[str, list[Pair]] = {network.output.name: [exact(problem.dy)]}
@@ -147,8 +146,6 @@ def _check_branches(problem: Problem, kind: Any, node: Any, inputs: list[Pair], 
     """Return a message when the backend took a branch that rounding cannot explain."""
     if node.name not in true.decisions:
         return {}
-    from harness.array_api import make_numpy_namespace
-
     params = flat(problem.params[node.name])
     own = kind.decisions(make_numpy_namespace(), params, *[true.values[name] for name in node.inputs])
     wrong = np.argwhere((own != true.decisions[node.name]) & ~kind.undecided(params, *inputs))

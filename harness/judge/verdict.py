@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from harness.array_api import make_numpy_namespace
 from harness.backends.numerical import draw_directions
 from harness.cases import SHAPE_HAZARDS
 from harness.core import PROJECTIONS, Array, Backend, Case, Comparison, NodeTrace, Outcome, Problem
@@ -20,7 +21,8 @@ from reference_layers import Rounding
 
 Key = tuple[str, str]
 WORST_FIRST = (
-    "contract", "missing", "shape", "dtype", "oracle-nonfinite", "nonfinite", "mismatch", "vacuous", "convention", "powerless", "ok",
+    "contract", "missing", "shape", "dtype", "oracle-nonfinite", "nonfinite", "mismatch", "vacuous", "convention",
+    "powerless", "ok",
 )  # fmt: skip
 
 
@@ -66,8 +68,6 @@ def _rounding_of(bench: Bench, backend: Backend) -> Callable[[Any], Rounding]:
 
 def _decisions(bench: Bench, outcome: Outcome, trace: Mapping[str, NodeTrace] | None) -> dict[str, Array]:
     """Return the branches that the backend took: those it returned, or those of the values its nodes received."""
-    from harness.array_api import make_numpy_namespace
-
     if trace is None:
         return dict(outcome.decisions)
     kinds = {node.name: bench.layers[node.layer] for node in bench.problem.case.network.nodes}
@@ -107,12 +107,11 @@ def _judge_noise(
     key = (_branch_key(decisions), _rules_key(bench, backend))
     if key not in bench.spreads:
         bench.spreads[key] = find_spread(bench.problem, bench.layers, true, bound, _rounding_of(bench, backend))
-    names = {split_name(name): name for name in true.gradients}
-    return {
-        key: _measure_network(outcome.gradients.get(names[key]), true.gradients[names[key]], bench.spreads[_branch_key(decisions), _rules_key(bench, backend)][names[key]], case)
-        for key in blunt
-        if key in names
-    }
+    spread, found = bench.spreads[key], {}
+    for name in true.gradients:
+        if split_name(name) in blunt:
+            found[split_name(name)] = _measure_network(outcome.gradients.get(name), true.gradients[name], spread[name], case)
+    return found
 
 
 def _branch_key(decisions: Mapping[str, Array]) -> bytes:
@@ -166,7 +165,10 @@ def _judge_projections(bench: Bench, backend: Backend, outcome: Outcome) -> list
     """Return the row of a witness that projects the gradients on random directions."""
     true, _ = find_network(bench, backend, {})
     truth = np.array(
-        [sum(np.sum(true.gradients[name] * part) for name, part in direction.items()) for direction in draw_directions(bench.problem, outcome.directions)]
+        [
+            sum(np.sum(true.gradients[name] * part) for name, part in direction.items())
+            for direction in draw_directions(bench.problem, outcome.directions)
+        ]
     )
     found = measure(outcome.gradients[PROJECTIONS], truth, outcome.uncertainty[PROJECTIONS], "float64")
     return [_row(bench, backend, ("network", PROJECTIONS), found, {"check": "network"})]
@@ -221,7 +223,7 @@ def _assert_declared(case: Case, key: Key, found: Measure) -> Measure:
     declared = {word for name in case.hazards if name in SHAPE_HAZARDS for word in SHAPE_HAZARDS[name].declares}
     if not declared or found.verdict not in ("vacuous", "powerless", "ok"):
         return found
-    node, quantity = key
+    quantity = key[1]
     if found.verdict == "vacuous" and "empty" in declared:
         return replace(found, verdict="ok", message="declared empty")
     if quantity == "y" and "nan" in declared and np.isnan(found.expected) and np.isnan(found.got):
@@ -237,6 +239,6 @@ def describe(key: Key, found: Measure) -> str:
         return ""
     where = "".join(f"[{i}]" for i in found.worst_index)
     return (
-        f"{key[0]}.{key[1]}: {found.n_wrong} of {found.n_compared} entries are further from the truth than rounding can move them; "
+        f"{key[0]}.{key[1]}: {found.n_wrong} of {found.n_compared} entries are further from the truth than rounding moves them; "
         f"worst {key[1]}{where} = {found.got!r}, truth {found.expected!r}, {found.error_in_bounds:.3g} times its bound"
     )
