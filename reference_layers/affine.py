@@ -45,7 +45,9 @@ class Affine(LayerBase):
 
     def backward(self, dy: Array, cache: tuple[Any, ...] | None = None) -> Array:
         x, W = self._recall(cache)
-        self.grads = {"W": x.T @ dy, "b": np.ones(len(dy), dy.dtype) @ dy}
+        self.grads = {}  # frees the last gradients first, so that the new ones can have their memory
+        db = np.ones(len(dy), dy.dtype) @ dy
+        self.grads = {"W": x.T @ dy, "b": db}
         return _product(dy, W.T)
 
     @staticmethod

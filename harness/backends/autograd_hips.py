@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from harness.array_api import make_autograd_namespace
-from harness.backends.graph import evaluate, name_gradients, pick_calls, split_inputs
+from harness.backends.graph import decide, evaluate, name_gradients, pick_calls, split_inputs
 from harness.core import Arithmetic, Array, NetworkSpec, NodeTrace, Outcome, Problem
 
 
@@ -44,15 +44,17 @@ class AutogradProgram:
 
     def __init__(self, network: NetworkSpec, layers: Mapping[str, Any]) -> None:
         self.network = network
+        self.layers = layers
         self.call = pick_calls(network, layers, make_autograd_namespace(), "autograd", None)
 
     def run(self, problem: Problem) -> Outcome:
-        forward, leaves = self._function(problem)
+        decisions: dict[str, Array] = {}
+        forward, leaves = self._function(problem, decisions)
         start = time.perf_counter()
         with np.errstate(all="ignore"):
             y, gradients = differentiate(forward, leaves, problem.dy)
         seconds = time.perf_counter() - start
-        return Outcome("ok", y, name_gradients(*gradients), seconds=seconds)
+        return Outcome("ok", y, name_gradients(*gradients), decisions, seconds=seconds)
 
     def trace(self, problem: Problem) -> Mapping[str, NodeTrace] | None:
         return None
@@ -61,7 +63,7 @@ class AutogradProgram:
         """Return what is timed: forward with its graph recorded, backward through one recorded graph, and both."""
         from autograd.core import make_vjp
 
-        forward, leaves = self._function(problem)
+        forward, leaves = self._function(problem, {})
         backward, _ = make_vjp(forward, leaves)
         return {
             "forward": lambda: make_vjp(forward, leaves),
@@ -69,13 +71,15 @@ class AutogradProgram:
             "forward+backward": lambda: differentiate(forward, leaves, problem.dy),
         }
 
-    def _function(self, problem: Problem) -> tuple[Callable[[Any], Any], Any]:
-        """Return the network as a function of its leaves, and the leaves."""
+    def _function(self, problem: Problem, decisions: dict[str, Array]) -> tuple[Callable[[Any], Any], Any]:
+        """Return the network as a function of its leaves that fills `decisions`, and the leaves."""
         variable, constants = split_inputs(problem)
 
         def forward(leaves: Any) -> Any:
             params, inputs = leaves
-            return evaluate(self.network, self.call, params, {**inputs, **constants})[self.network.output.name]
+            values = evaluate(self.network, self.call, params, {**inputs, **constants})
+            decisions.update(decide(self.network, self.layers, make_autograd_namespace(), params, values))
+            return values[self.network.output.name]
 
         return forward, (dict(problem.params), variable)
 

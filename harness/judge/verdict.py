@@ -53,6 +53,8 @@ def judge(bench: Bench, backend: Backend, outcome: Outcome, trace: Mapping[str, 
         wiring = judge_wiring(bench.problem, trace, outcome.gradients, np.asarray(outcome.y), unit) if backend.decides else {}
     decisions = _decisions(bench, outcome, trace if usable else None)
     network, nowhere = _judge_network(bench, backend, outcome, decisions)
+    if trace is not None and not usable:
+        nowhere["network", "trace"] = Measure("contract", message="two runs on the same arrays gave different gradients")
     local |= _hand_on(bench.problem, local, wiring) if usable else {}
     keys = [*local, *(key for key in network if key not in local)]
     noise = _judge_noise(bench, backend, outcome, decisions, {key: _power(key, local, network) for key in network})
