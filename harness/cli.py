@@ -135,7 +135,7 @@ def report(run: Path = Path("reports/latest"), *, reporters: str = "all", out: P
 def train(
     *,
     seed: int = 0,
-    steps: int = 400,
+    steps: int = 600,
     dtype: Literal["float32", "float64"] = "float32",
     out: Path = Path("reports/latest"),
     least: float = 0.92,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any, Literal, Protocol
 
-import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[Any]
@@ -114,7 +114,7 @@ def case_from_json(text: str) -> Case:
         raise BadInput(f"network.nodes: {graph['nodes']!r}; accepted is a list of at least one node")
     nodes = tuple(NodeSpec(**_node(_fields(node, NodeSpec, "node"))) for node in graph["nodes"])
     network = NetworkSpec(widths=_widths(graph["widths"]), nodes=nodes, batch=_number(graph["batch"], "network.batch", 0))
-    case = Case(**{**record, "network": network, "hazards": tuple(record.get("hazards", ()))})
+    case = Case(**{**record, "network": network, "hazards": _texts(record.get("hazards", []), "case.hazards")})
     _check(case)
     return case
 
@@ -316,9 +316,22 @@ _REQUIRED = frozenset({"network", "dtype", "seed", "widths", "nodes", "batch", "
 
 
 def _node(record: dict[str, Any]) -> dict[str, Any]:
-    if not isinstance(record["inputs"], list):
-        raise BadInput(f"node {record['name']!r}: inputs {record['inputs']!r}; accepted is a list of names")
-    return {**record, "inputs": tuple(record["inputs"]), "width": _number(record["width"], f"{record['name']}.width", 0)}
+    for name in ("name", "layer"):
+        _text(record[name], f"node.{name}")
+    inputs = _texts(record["inputs"], f"node {record['name']!r}: inputs")
+    return {**record, "inputs": inputs, "width": _number(record["width"], f"{record['name']}.width", 0)}
+
+
+def _text(value: Any, name: str) -> str:
+    if not isinstance(value, str):
+        raise BadInput(f"{name}: {value!r:.80}; accepted is a name")
+    return value
+
+
+def _texts(value: Any, name: str) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
+        raise BadInput(f"{name}: {value!r:.80}; accepted is a list of names")
+    return tuple(value)
 
 
 def _widths(record: Any) -> dict[str, int]:
@@ -341,9 +354,10 @@ def _check(case: Case) -> None:
     ):
         if value not in accepted:
             raise BadInput(f"case.{name}: {value!r}; accepted are {', '.join(accepted)}")
+    _text(case.origin, "case.origin")
     _number(case.seed, "case.seed", 0)
     for name, factor in (("scale", case.scale), ("gain", case.gain)):
-        if not isinstance(factor, int | float) or not np.isfinite(factor):
+        if not isinstance(factor, int | float) or not abs(factor) <= sys.float_info.max:
             raise BadInput(f"case.{name}: {factor!r}; accepted is a finite number")
     known = set(case.network.widths)
     for node in case.network.nodes:

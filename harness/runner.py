@@ -257,7 +257,7 @@ def _describe_backend(backend: Backend, plan: Plan) -> dict[str, Any]:
         "name": backend.name,
         "status": "unavailable" if gone else "ok",
         "version": "" if gone else backend.version(),
-        "device": "cpu",
+        "device": getattr(backend, "device", "cpu"),
         "threads": backend.threads,
         "decides": backend.decides,
         "arithmetic": asdict(backend.arithmetic),

@@ -8,8 +8,8 @@ leaves its gradients bit for bit as they are. Tapping every node can change the 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
@@ -194,11 +194,18 @@ def namespace() -> Namespace:
 
 
 def wide_types(on: bool) -> AbstractContextManager[Any]:
-    """Return a context in which 64-bit types are on or off, for this thread alone; the caller's flag stays as it was."""
+    """Return a context in which 64-bit types are on or off, on the CPU, for this thread alone; the caller's flags stay."""
     jax = import_module("jax")
     switch = jax.enable_x64 if hasattr(jax, "enable_x64") else import_module("jax.experimental").enable_x64
     context: AbstractContextManager[Any] = switch(on)
-    return context
+    return context if jax.default_backend() == "cpu" else _on_cpu(jax, context)
+
+
+@contextmanager
+def _on_cpu(jax: Any, context: AbstractContextManager[Any]) -> Iterator[None]:
+    """Keep the work on the CPU, whose arithmetic the bounds are for: an accelerator may multiply in fewer bits."""
+    with context, jax.default_device(jax.devices("cpu")[0]):
+        yield
 
 
 BACKENDS = (

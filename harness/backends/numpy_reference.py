@@ -50,7 +50,13 @@ class NumpyProgram:
         return Outcome("ok", y, {**graph.grads, **_wanted(gradients, problem)}, seconds=time.perf_counter() - start)
 
     def trace(self, problem: Problem) -> Mapping[str, NodeTrace]:
+        """Return what every node received and returned in a second pass, behind one over other numbers.
+
+        A layer that keeps anything of a pass, its cache or its gradients, then differs from the single pass of `run`.
+        """
         graph = self.build(problem)
+        graph.forward({name: _another(value) for name, value in problem.inputs.items()})
+        graph.backward(problem.dy)
         recorders = {node.name: Recorder(node.layer) for node in graph.nodes}
         recorded = Network(
             [Node(node.name, recorders[node.name], node.inputs) for node in graph.nodes], graph.inputs, graph.output
@@ -87,7 +93,7 @@ class Recorder:
         self.dy: Any = None
         self.dx: tuple[Any, ...] = ()
         self.broken: list[str] = []
-        self.params = layer.params
+        self.params = {name: np.array(value) for name, value in layer.params.items()}
         self.grads: dict[str, Array] = {}
         self.cache: tuple[Any, ...] = ()
 
@@ -101,22 +107,28 @@ class Recorder:
 
     def backward(self, dy: Array, cache: tuple[Any, ...] | None = None) -> Any:
         self.dy = np.array(dy)
-        before = {name: np.array(value) for name, value in self.layer.params.items()}
         returned = self.layer.backward(dy)
         self.dx = tuple(
             None if value is None else np.array(value) for value in (returned if isinstance(returned, tuple) else (returned,))
         )
         self.grads = {name: np.array(value) for name, value in self.layer.grads.items()}
         self._hold((dy,), (self.dy,), "backward changed the upstream gradient")
-        self._hold(tuple(self.layer.params.values()), tuple(before.values()), "backward changed a parameter")
+        self._hold(tuple(self.layer.params.values()), tuple(self.params.values()), "a pass changed a parameter")
         return returned
 
     def trace(self) -> NodeTrace:
-        return NodeTrace(self.inputs, self.y, self.dy, self.dx, self.grads, "; ".join(self.broken))
+        dx = (*self.dx, *[None] * (len(self.inputs) - len(self.dx)))
+        return NodeTrace(self.inputs, self.y, self.dy, dx, self.grads, "; ".join(self.broken))
 
     def _hold(self, now: tuple[Any, ...], before: tuple[Any, ...], broken: str) -> None:
         if any(not np.array_equal(a, b, equal_nan=True) for a, b in zip(now, before, strict=True)):
             self.broken.append(broken)
+
+
+def _another(value: Array) -> Array:
+    """Return other numbers in the same shape and dtype: floats of the other sign, integers in the other order."""
+    other: Array = -value if value.dtype.kind == "f" else value[::-1]
+    return other
 
 
 def _wanted(gradients: Mapping[str, Array], problem: Problem) -> dict[str, Array]:
