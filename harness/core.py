@@ -268,13 +268,20 @@ class Backend(Protocol):
     backends that are `default`; a witness has `decides` false: its rows never fail a run.
     """
 
-    name: str
-    framework: str
-    variant: str
-    default: bool
-    decides: bool
-    arithmetic: Arithmetic
-    threads: str
+    @property
+    def name(self) -> str: ...
+    @property
+    def framework(self) -> str: ...
+    @property
+    def variant(self) -> str: ...
+    @property
+    def default(self) -> bool: ...
+    @property
+    def decides(self) -> bool: ...
+    @property
+    def arithmetic(self) -> Arithmetic: ...
+    @property
+    def threads(self) -> str: ...
 
     def version(self) -> str:
         """Return the framework's version. Raises ImportError when it is not installed."""
@@ -284,8 +291,11 @@ class Backend(Protocol):
         """Return whose backward pass this is for the layer class: layer, formula or native."""
         ...
 
-    def prepare(self, network: NetworkSpec, dtype: str, layers: Mapping[str, Any]) -> Program:
-        """Return the network ready to run. Raises Unsupported when a layer is not for this backend."""
+    def prepare(self, network: NetworkSpec, dtype: str, layers: Mapping[str, Any]) -> Program | None:
+        """Return the network ready to run, None where this backend has nothing of its own for it.
+
+        Raises Unsupported when a layer is not for this backend.
+        """
         ...
 
 

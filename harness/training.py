@@ -85,7 +85,8 @@ class Training:
         columns: dict[str, Any] = {"step": np.arange(1, steps + 1)}
         columns |= {f"loss_{name}": run.losses for name, run in self.trajectories.items()}
         columns |= {f"weights_apart_{name}": run.weights_apart for name, run in self.trajectories.items() if name != "numpy"}
-        columns |= {"rounding_explains": self.weights_explained, "loss_rounding_explains": self.losses_explained}
+        columns |= {f"rounding_explains_{name}": self.weights_explained for name in self.within}
+        columns["loss_rounding_explains"] = self.losses_explained
         last = np.arange(1, steps + 1) == steps
         columns |= {f"accuracy_{name}": np.where(last, value, np.nan) for name, value in self.accuracies.items()}
         frame: pd.DataFrame = pandas.DataFrame(columns)
