@@ -167,7 +167,7 @@ def _constants(kind: Any) -> list[int]:
 def _draw_inputs(rng: np.random.Generator, case: Case, layers: Mapping[str, Any]) -> dict[str, Array]:
     """Return an array for each input of the network, from the samples of the layer that reads it first."""
     inputs: dict[str, Array] = {}
-    for name, width in case.network.widths.items():
+    for name, width in sorted(case.network.widths.items()):  # the order must not matter: JSON has another one
         reader = next(node for node in case.network.nodes if name in node.inputs)
         sample = np.asarray(layers[reader.layer].sample_inputs(rng, case.network.batch, width)[reader.inputs.index(name)])
         is_target = layers[reader.layer].place == "loss" and reader.inputs.index(name) > 0

@@ -110,9 +110,11 @@ def _open(future: Future[ShardResult], timeout: float) -> tuple[ShardResult | No
 
 def failed_row(case: Case, backend: str, status: Status, message: str) -> Comparison:
     """Return the row of a case that never came back from a backend."""
+    known = find_backends()[backend]
     return Comparison(
-        case=case.id, network=case.network.digest, hazards="+".join(case.hazards), backend=backend, variant="", dtype=case.dtype,
-        node="network", layer="network", quantity="all", check="none", verdict=status, decides=True, message=message,
+        case=case.id, network=case.network.digest, hazards="+".join(case.hazards), backend=backend, variant=known.variant,
+        dtype=case.dtype, node="network", layer="network", quantity="all", check="none", verdict=status,
+        decides=known.decides, message=message,
     )  # fmt: skip
 
 

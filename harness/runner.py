@@ -27,6 +27,7 @@ from harness.discovery import choose, find_backends, find_layers
 from harness.engines import Shard, choose_engine
 from harness.findings import Finding, Ledger, read_findings
 from harness.isolation import one_thread, quiet
+from harness.judge.canary import check_judge
 from harness.judge.oracle import check_precision
 from harness.shards import add_seconds
 from harness.table import append_cases, append_rows, open_folder
@@ -166,8 +167,9 @@ def execute(plan: Plan, progress: Callable[[int, Tally], None] = lambda done, ta
     """Run the plan into its folder and return what `run.json` then holds, the exit code among it."""
     folder, tally, ledger = plan.settings.out, Tally(), Ledger(read_findings())
     open_folder(folder)
-    started, clock, interrupted = datetime.now(UTC), time.perf_counter(), False
+    started, clock, stopped = datetime.now(UTC), time.perf_counter(), 0
     try:
+        check_judge()
         for shard, result in choose_engine(plan.shards(), plan.jobs, plan.settings.timeout):
             rows = ledger.excuse(result.comparisons)
             append_rows(folder, "comparisons", rows)
@@ -181,9 +183,12 @@ def execute(plan: Plan, progress: Callable[[int, Tally], None] = lambda done, ta
         if plan.settings.timings:
             append_rows(folder, "timings", _time(plan, tally))
     except KeyboardInterrupt:
-        interrupted = True
+        stopped = INTERRUPTED
+    except Exception as error:
+        stopped = USAGE if isinstance(error, BadInput) else HARNESS_FAILED
+        raise
     finally:
-        info = describe_run(plan, tally, ledger, started, time.perf_counter() - clock, interrupted)
+        info = describe_run(plan, tally, ledger, started, time.perf_counter() - clock, stopped)
         (folder / "run.json").write_text(json.dumps(info, indent=1), encoding="utf-8")
     return info
 
@@ -202,28 +207,28 @@ def _time(plan: Plan, tally: Tally) -> list[Any]:
     return rows
 
 
-def decide_exit(tally: Tally, ledger: Ledger, interrupted: bool) -> tuple[int, str]:
-    """Return the exit code and the run's verdict in a word or two."""
+def decide_exit(tally: Tally, ledger: Ledger, stopped: int = 0) -> tuple[int, str]:
+    """Return the exit code and the run's verdict in a word or two; `stopped` is the code of what ended the run too early."""
+    if stopped in (USAGE, HARNESS_FAILED):
+        return stopped, "bad input" if stopped == USAGE else "harness failed"
     if tally.failed or ledger.stale:
         return MISMATCH, "mismatch" if tally.failed else "stale finding"
-    if interrupted:
-        return INTERRUPTED, "interrupted"
+    if stopped:
+        return stopped, "interrupted"
     if not tally.deciding:
         return NOTHING_RAN, "nothing ran"
     return (MISMATCH, "powerless") if tally.share("powerless") > MOST_POWERLESS else (CONFORMS, "conforms")
 
 
-def describe_run(
-    plan: Plan, tally: Tally, ledger: Ledger, started: datetime, seconds: float, interrupted: bool
-) -> dict[str, Any]:
+def describe_run(plan: Plan, tally: Tally, ledger: Ledger, started: datetime, seconds: float, stopped: int) -> dict[str, Any]:
     """Return everything that is known of a run beside its tables."""
-    code, status = decide_exit(tally, ledger, interrupted)
+    code, status = decide_exit(tally, ledger, stopped)
     settings = {**asdict(plan.settings), "out": plan.settings.out.name, "jobs": plan.jobs}
     return {
         "harness": __version__,
         "status": status,
         "exit_code": code,
-        "interrupted": interrupted,
+        "interrupted": stopped == INTERRUPTED,
         "seed": plan.settings.seed,
         "settings": {**settings, "dtypes": list(plan.dtypes), "layers": list(plan.layers), "hazards": list(plan.hazards)},
         "started": started.isoformat(timespec="seconds"),

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from harness.array_api import Unsupported
 from harness.cases import make_problem
 from harness.core import Backend, Case, Comparison, Discrepancy, NodeTrace, Outcome, Problem, Program, Status
 from harness.isolation import quiet
+from harness.judge.audit import find_unjudged
 from harness.judge.discrepancy import compare_pairs
 from harness.judge.oracle import OracleFault
 from harness.judge.verdict import Bench, judge
@@ -78,9 +79,12 @@ def _run_backend(
         return judge(bench, backend, trace, None)
     try:
         rows: list[Comparison] = _clock(seconds, "judge", judge, bench, backend, outcome, trace)
-        return rows
+        return rows + find_unjudged(bench.problem, backend, outcome, rows)
     except (OracleFault, Unsupported) as fault:
         return judge(bench, backend, Outcome("error", message=f"the formula cannot serve as truth: {fault}"), None)
+    except Exception as error:  # reason: what strangers' code returned may be nothing that can be judged
+        failed = _failed(error)
+        return judge(bench, backend, replace(failed, status="error", message=f"it cannot be judged: {failed.message}"), None)
 
 
 def _prepare(backend: Backend, case: Case, layers: Mapping[str, Any]) -> Program | Outcome | None:

@@ -183,21 +183,29 @@ def differentiate_entries(objective: Callable[[], float], entries: Sequence[tupl
 
 
 def _warm_up(contestants: Sequence[Contestant], repeats: int, rng: np.random.Generator) -> None:
-    """Run everything twice, and from the second time choose the calls a round; all phases of a backend run in the same rounds."""
+    """Run everything three times, and choose the calls a round from the faster of the last two.
+
+    All phases of a backend run in the same rounds, so that there are as many samples of each.
+    """
     slowest: dict[str, float] = {}
-    for contestant in (contestant for contestant in contestants if contestant.phase != "compile"):
+    runners = [contestant for contestant in contestants if contestant.phase != "compile"]
+    for contestant in runners:
         contestant.run()
-        start = time.perf_counter()
-        contestant.run()
-        seconds = max(time.perf_counter() - start, 1e-7)
+        seconds = max(min(_clock(contestant.run), _clock(contestant.run)), 1e-7)
         contestant.calls = int(np.clip(SECONDS_A_SAMPLE / seconds, 1, MOST_CALLS))
         slowest[contestant.backend] = max(slowest.get(contestant.backend, 0.0), seconds * contestant.calls)
     for backend, seconds in slowest.items():
         count = int(np.clip(SECONDS_A_PHASE / seconds, min(FEWEST, repeats), repeats))
         rounds = frozenset(rng.permutation(repeats)[:count].tolist())
-        for contestant in contestants:
-            if contestant.backend == backend and contestant.phase != "compile":
+        for contestant in runners:
+            if contestant.backend == backend:
                 contestant.rounds = rounds
+
+
+def _clock(run: Run) -> float:
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
 
 
 def _race(contestants: Sequence[Contestant], repeats: int, rng: np.random.Generator) -> None:

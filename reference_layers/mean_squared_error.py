@@ -15,7 +15,7 @@ class MeanSquaredError(LayerBase):
 
     With upstream scalar dL the gradient is dL (y - t) / N, just as softmax-with-loss gives
     dL (p - T) / N. It is D / 2 times `torch.nn.functional.mse_loss`, which takes the mean over all
-    N D numbers and no half. The mean over an empty batch is NaN, and its gradient is empty. Raises
+    N D numbers and no half. Targets of another dtype are rounded to that of the outputs. The mean over an empty batch is NaN, and its gradient is empty. Raises
     ValueError when the shapes differ.
 
     >>> layer = MeanSquaredError()
@@ -32,7 +32,7 @@ class MeanSquaredError(LayerBase):
     def forward(self, y: Array, t: Array) -> Array:
         if y.shape != t.shape:
             raise ValueError(f"targets have shape {list(t.shape)}; accepted is the shape of the outputs, {list(y.shape)}")
-        difference = y - t
+        difference = y - t.astype(y.dtype, copy=False)
         self.cache = (difference,)
         total = np.square(difference).sum()
         loss: Array = total / (2 * len(y)) if len(y) else total.dtype.type(np.nan)
@@ -40,7 +40,7 @@ class MeanSquaredError(LayerBase):
 
     def backward(self, dy: Array | float = 1.0, cache: tuple[Any, ...] | None = None) -> Array:
         (difference,) = self._recall(cache)
-        dx: Array = difference * (dy / max(len(difference), 1))
+        dx: Array = np.multiply(difference, dy / max(len(difference), 1), dtype=difference.dtype)
         return dx
 
     @staticmethod

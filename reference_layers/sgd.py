@@ -22,10 +22,11 @@ def descend(network: Network, batches: Iterable[Mapping[str, Array]], learning_r
     >>> losses[-1] < 1e-6 * losses[0], line.params["W"].round(2).item(), line.params["b"].round(2).item()
     (True, 2.0, 1.0)
     """
+    rate = float(learning_rate)  # a NumPy float64 would turn float32 parameters into float64
     for batch in batches:
         loss = network.forward(batch)
         network.backward(loss.dtype.type(1))
         for node in network.nodes:
             params, grads = node.layer.params, node.layer.grads
-            node.layer.params.update({name: value - learning_rate * grads[name] for name, value in params.items()})
+            node.layer.params.update({name: value - rate * grads[name] for name, value in params.items()})
         yield float(loss)

@@ -26,8 +26,7 @@ class Sigmoid(LayerBase):
     place: ClassVar[Place] = "map"
 
     def forward(self, x: Array) -> Array:
-        e = np.exp(-np.abs(x))
-        y: Array = np.where(x >= 0, 1, e) / (1 + e)
+        y: Array = np.exp(np.minimum(x, 0)) / (1 + np.exp(-np.abs(x)))
         self.cache = (y,)
         return y.copy()
 

@@ -15,7 +15,7 @@ class SoftmaxCrossEntropy(LayerBase):
 
     Labels are integers of shape (N,), or one-hot or soft weights of shape (N, C). With upstream
     scalar dy the gradient of the logits is dy (p sum_j T_j - T) / N, which is dy (p - T) / N for
-    labels that sum to 1. The largest logit is subtracted first, so that logits of 1e4 are safe. The
+    labels that sum to 1. Weights of another dtype are rounded to that of the logits. The largest logit is subtracted first, so that logits of 1e4 are safe. The
     mean over an empty batch is NaN, and its gradient is empty. Raises ValueError on labels of
     another shape or out of range.
 
@@ -35,15 +35,20 @@ class SoftmaxCrossEntropy(LayerBase):
         z = x - x.max(axis=1, keepdims=True)
         e = np.exp(z)
         s = e.sum(axis=1, keepdims=True)
-        self.cache = (e / s, t)
-        log_p = z - np.log(s)
-        picked = log_p[np.arange(len(t)), t] if t.ndim == 1 else t * log_p
-        return _mean_of_rows(-picked.sum(), len(x))
+        log_s = np.log(s)
+        if t.ndim == 1:
+            log_p = z[np.arange(len(t)), t] - log_s[:, 0]
+        else:
+            t = t.astype(x.dtype, copy=False)
+            log_p = t * (z - log_s)
+        e /= s
+        self.cache = (e, t)
+        return _mean_of_rows(-log_p.sum(), len(x))
 
     def backward(self, dy: Array | float = 1.0, cache: tuple[Any, ...] | None = None) -> Array:
         p, t = self._recall(cache)
         if t.ndim == 1:
-            dx: Array = p.copy()
+            dx: Array = p.copy(order="K")
             dx[np.arange(len(t)), t] -= 1
         else:
             dx = p * t.sum(axis=1, keepdims=True) - t

@@ -67,17 +67,9 @@ class JaxProgram:
         variable, constants = split_inputs(problem)
         arguments = (problem.params, variable, constants, problem.dy)
         with wide_types(self.wide):
-            compile_seconds = 0.0 if self.compiled else self._time(arguments)[0]
+            compile_seconds = 0.0 if self.compiled else self._compute(arguments).seconds
             self.compiled = True
-            seconds, (y, gradients, decisions, _) = self._time(arguments)
-        return Outcome(
-            "ok",
-            np.asarray(y),
-            {name: np.asarray(value) for name, value in name_gradients(*gradients).items()},
-            {name: np.asarray(value) for name, value in decisions.items()},
-            seconds=seconds,
-            compile_seconds=compile_seconds,
-        )
+            return self._compute(arguments, compile_seconds)
 
     def trace(self, problem: Problem) -> Mapping[str, NodeTrace] | None:
         """Return what every node received and returned, in the tapped program only."""
@@ -130,10 +122,15 @@ class JaxProgram:
         y, backward = import_module("jax").vjp(lambda p, v: self._forward(p, v, constants), params, variable)
         return y, backward(dy)
 
-    def _time(self, arguments: Any) -> tuple[float, Any]:
+    def _compute(self, arguments: Any, compile_seconds: float = 0.0) -> Outcome:
+        """Return what the program gives; reading its arrays waits until they are ready."""
         start = time.perf_counter()
-        results = import_module("jax").block_until_ready(self.program(*arguments))
-        return time.perf_counter() - start, results
+        y, gradients, decisions, _ = self.program(*arguments)
+        read = np.asarray(y)
+        named = {name: np.asarray(value) for name, value in name_gradients(*gradients).items()}
+        taken = {name: np.asarray(value) for name, value in decisions.items()}
+        seconds = time.perf_counter() - start
+        return Outcome("ok", read, named, taken, seconds=seconds, compile_seconds=compile_seconds)
 
     def _differentiate(self, params: Any, variable: Any, constants: Any, dy: Any) -> Any:
         jax = import_module("jax")
@@ -195,17 +192,27 @@ def namespace() -> Namespace:
 
 def wide_types(on: bool) -> AbstractContextManager[Any]:
     """Return a context in which 64-bit types are on or off, on the CPU, for this thread alone; the caller's flags stay."""
+    return _find_switch()(on)
+
+
+@cache
+def _find_switch() -> Callable[[bool], AbstractContextManager[Any]]:
+    """Return JAX's own switch, which also keeps the work on the CPU where JAX would go elsewhere.
+
+    The bounds are for the CPU's arithmetic: an accelerator may multiply in fewer bits.
+    """
     jax = import_module("jax")
+    switch: Callable[[bool], AbstractContextManager[Any]]
     switch = jax.enable_x64 if hasattr(jax, "enable_x64") else import_module("jax.experimental").enable_x64
-    context: AbstractContextManager[Any] = switch(on)
-    return context if jax.default_backend() == "cpu" else _on_cpu(jax, context)
+    if jax.default_backend() == "cpu":
+        return switch
 
+    @contextmanager
+    def both(on: bool) -> Iterator[None]:
+        with switch(on), jax.default_device(jax.devices("cpu")[0]):
+            yield
 
-@contextmanager
-def _on_cpu(jax: Any, context: AbstractContextManager[Any]) -> Iterator[None]:
-    """Keep the work on the CPU, whose arithmetic the bounds are for: an accelerator may multiply in fewer bits."""
-    with context, jax.default_device(jax.devices("cpu")[0]):
-        yield
+    return both
 
 
 BACKENDS = (

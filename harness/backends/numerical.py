@@ -315,7 +315,8 @@ def _collect(estimates: list[Estimate], leaf: Array) -> tuple[Array, Array]:
     values, seen = np.array(estimates, np.float64).reshape(-1, 2).T
     relative = (seen / np.abs(values))[np.isfinite(seen) & (values != 0)]
     typical = float(np.median(relative)) if relative.size else 0.0
-    whole = float(np.sqrt(np.mean(np.square(values)))) if values.size else 0.0
+    known = values[np.isfinite(values)]
+    whole = float(np.sqrt(np.mean(np.square(known)))) if known.size else 0.0
     doubt = SAFETY * (seen + (typical + FLOOR) * np.abs(values) + FLOOR * whole) + TINY
     return values.reshape(leaf.shape), np.where(np.isfinite(doubt), doubt, np.inf).reshape(leaf.shape)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from copy import copy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,7 +41,8 @@ class NumpyProgram:
 
     def __init__(self, network: NetworkSpec, layers: Mapping[str, Any]) -> None:
         self.network = network
-        self.layers = layers
+        self.steps = [(node.name, layers[node.layer], node.inputs) for node in network.nodes]
+        self.sorted: Network | None = None
 
     def run(self, problem: Problem) -> Outcome:
         graph = self.build(problem)
@@ -76,11 +78,21 @@ class NumpyProgram:
         }
 
     def build(self, problem: Problem) -> Network:
-        """Return the graph of layer objects with the problem's parameters."""
-        nodes = [
-            Node(node.name, self.layers[node.layer](**problem.params[node.name]), node.inputs) for node in self.network.nodes
-        ]
-        return Network(nodes, list(self.network.widths), self.network.output.name)
+        """Return the graph of layer objects with the problem's parameters; it is checked and sorted for the first one alone."""
+        nodes = tuple([Node(name, kind(**problem.params[name]), inputs) for name, kind, inputs in self.steps])
+        if self.sorted is None:
+            return self._sort(nodes)
+        graph = copy(self.sorted)
+        graph.nodes = nodes
+        return graph
+
+    def _sort(self, nodes: tuple[Node, ...]) -> Network:
+        graph = Network(nodes, list(self.network.widths), self.network.output.name)
+        steps = {step[0]: step for step in self.steps}
+        self.steps = [steps[node.name] for node in graph.nodes]
+        self.sorted = copy(graph)
+        self.sorted.nodes = ()  # of this one everything but the layers is kept
+        return graph
 
 
 class Recorder:

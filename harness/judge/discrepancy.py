@@ -12,7 +12,7 @@ from harness.core import Array, Case, Discrepancy, Outcome
 
 
 def compare_pairs(case: Case, outcomes: Mapping[str, Outcome]) -> list[Discrepancy]:
-    """Return a row for each pair of backends and each quantity that both returned in the same shape."""
+    """Return a row for each pair of backends and each quantity that both returned as numbers in the same shape."""
     good = {name: outcome for name, outcome in outcomes.items() if outcome.status == "ok" and not outcome.directions}
     whole = {name: _quantities(outcome) for name, outcome in good.items()}
     with np.errstate(all="ignore"):
@@ -25,8 +25,8 @@ def compare_pairs(case: Case, outcomes: Mapping[str, Outcome]) -> list[Discrepan
 
 
 def _quantities(outcome: Outcome) -> dict[str, Array]:
-    y = {} if outcome.y is None else {"y": np.asarray(outcome.y)}
-    return {**y, **{name: np.asarray(value) for name, value in outcome.gradients.items()}}
+    found = {"y": np.asarray(outcome.y), **{name: np.asarray(value) for name, value in outcome.gradients.items()}}
+    return {name: value for name, value in found.items() if value.dtype.kind == "f"}
 
 
 def _compare(case: Case, quantity: str, a: str, b: str, left: Array, right: Array) -> Discrepancy:

@@ -94,10 +94,16 @@ def judge_wiring(
     return measures
 
 
-def is_faithful(trace: Mapping[str, NodeTrace], gradients: Mapping[str, Array]) -> bool:
-    """Whether the traced run gave bit for bit the parameter gradients of the run that is judged."""
+def find_parted(trace: Mapping[str, NodeTrace], gradients: Mapping[str, Array]) -> list[str]:
+    """Return the parameter gradients that the traced run did not give bit for bit as the run that is judged did."""
     traced = {f"{node}.{key}": value for node, seen in trace.items() for key, value in seen.dparams.items()}
-    return all(same_bits(value, gradients[name]) for name, value in traced.items() if name in gradients)
+    return [name for name, value in traced.items() if name in gradients and not same_bits(value, gradients[name])]
+
+
+def describe_parting(trace: Mapping[str, NodeTrace], parted: list[str]) -> str:
+    """Return in words that two runs gave different gradients, where, and what contracts were seen broken."""
+    broken = [f"{name}: {seen.contract}" for name, seen in trace.items() if seen.contract]
+    return "; ".join([f"two runs on the same arrays gave different gradients: {', '.join(parted)}", *broken])
 
 
 def same_bits(a: Any, b: Any) -> bool:

@@ -12,7 +12,7 @@ from harness.array_api import make_numpy_namespace
 from harness.backends.numerical import draw_directions
 from harness.cases import SHAPE_HAZARDS
 from harness.core import PROJECTIONS, Array, Backend, Case, Comparison, NodeTrace, Outcome, Problem
-from harness.judge.local import FAN_OUT, is_faithful, judge_nodes, judge_wiring
+from harness.judge.local import FAN_OUT, describe_parting, find_parted, judge_nodes, judge_wiring
 from harness.judge.measure import SEEN, Measure, measure
 from harness.judge.noise import find_spread
 from harness.judge.propagate import NetworkBound, NetworkValues, find_bounds, find_values
@@ -46,15 +46,16 @@ def judge(bench: Bench, backend: Backend, outcome: Outcome, trace: Mapping[str, 
     rounding_of = _rounding_of(bench, backend)
     local: dict[Key, Measure] = {}
     wiring: dict[Key, Measure] = {}
-    usable = trace is not None and (not backend.decides or is_faithful(trace, outcome.gradients))
+    parted = find_parted(trace, outcome.gradients) if trace is not None and backend.decides else []
+    usable = trace is not None and not parted
     if trace is not None and usable:
         local = judge_nodes(bench.problem, bench.layers, trace, rounding_of)
         unit = rounding_of(None).u
         wiring = judge_wiring(bench.problem, trace, outcome.gradients, np.asarray(outcome.y), unit) if backend.decides else {}
     decisions = _decisions(bench, outcome, trace if usable else None)
     network, nowhere = _judge_network(bench, backend, outcome, decisions)
-    if trace is not None and not usable:
-        nowhere["network", "trace"] = Measure("contract", message="two runs on the same arrays gave different gradients")
+    if trace is not None and parted:
+        nowhere["network", "trace"] = Measure("contract", message=describe_parting(trace, parted))
     local |= _hand_on(bench.problem, local, wiring) if usable else {}
     keys = [*local, *(key for key in network if key not in local)]
     noise = _judge_noise(bench, backend, outcome, decisions, {key: _power(key, local, network) for key in network})
@@ -143,13 +144,15 @@ def _judge_network(
     true, bound = find_network(bench, backend, decisions)
     case, output = bench.problem.case, bench.problem.case.network.output.name
     errors = outcome.uncertainty or bound.gradients
+    dtype = "float64" if outcome.uncertainty else case.dtype  # a witness with a doubt of its own computes in float64
     measures = {(output, "y"): _measure_network(outcome.y, true.values[output], bound.y, case)}
     for name in [*true.gradients, *(name for name in outcome.gradients if name not in true.gradients)]:
         if name not in true.gradients:
             measures[split_name(name)] = Measure("missing", message="a gradient came back that nobody asked for")
             continue
         error = np.asarray(errors.get(name, np.nan), np.float64)
-        measures[split_name(name)] = _measure_network(outcome.gradients.get(name), true.gradients[name], error, case)
+        wide = error * oracle_margin(case.dtype)
+        measures[split_name(name)] = measure(outcome.gradients.get(name), true.gradients[name], wide, dtype)
     if outcome.uncertainty:
         del measures[output, "y"]
     doubted = {node: truth.unconfirmed for node, truth in true.truths.items() if truth.unconfirmed}

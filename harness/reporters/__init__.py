@@ -1,0 +1,1 @@
+"""What turns a finished run into files: one file a format, found by looking."""

@@ -9,14 +9,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import altair as alt
     import pandas as pd
 
-WIDTH = 860
-HALF = 370
+WIDTH = 900
+HALF = 400
 SERIES = 8
 FONT = "Liberation Sans, Arial, Helvetica, sans-serif"
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -24,7 +25,16 @@ PLAIN_POWERS = {-2: "0.01", -1: "0.1", 0: "1", 1: "10", 2: "100"}
 LABELS = {"labelColor": "var(--muted)", "titleColor": "var(--muted)", "labelFontSize": 11, "titleFontSize": 11}
 AXIS = {"gridColor": "var(--hair)", "domainColor": "var(--line)", "tickColor": "var(--line)", "titleFontWeight": "normal"}
 HEADER = {**LABELS, "labelColor": "var(--ink)", "labelFontSize": 12, "labelFontWeight": "normal"}
-LEGEND = {**LABELS, "labelColor": "var(--ink)", "orient": "top", "title": None, "symbolStrokeWidth": 2.5, "symbolOpacity": 1}
+NEUTRAL = {"symbolBaseStrokeColor": "var(--muted)", "symbolBaseFillColor": "var(--muted)"}
+LEGEND = {
+    **LABELS,
+    **NEUTRAL,
+    "labelColor": "var(--ink)",
+    "orient": "top",
+    "title": None,
+    "symbolStrokeWidth": 2.5,
+    "symbolOpacity": 1,
+}
 CONFIG = {
     "aria": False,  # the page names each picture as one image; a label on every bar would only be noise
     "background": "transparent",
@@ -36,8 +46,11 @@ CONFIG = {
     "text": {"color": "var(--ink)", "fontSize": 11},
     "facet": {"spacing": 14},
 }
+GLOBALS = "window.vegaEmbed = vegaEmbed; window.vega = vega; window.vegaLite = vegaLite;"
+SIZES = "format(datum.value, '~s')"
 SECONDS = (
-    "datum.value < 1e-6 ? format(datum.value * 1e9, '~r') + ' ns' : datum.value < 1e-3 ? format(datum.value * 1e6, '~r') + ' µs' :"
+    "datum.value < 1e-6 ? format(datum.value * 1e9, '~r') + ' ns' :"
+    " datum.value < 1e-3 ? format(datum.value * 1e6, '~r') + ' µs' :"
     " datum.value < 1 ? format(datum.value * 1e3, '~r') + ' ms' : format(datum.value, '~r') + ' s'"
 )
 
@@ -60,11 +73,12 @@ def render(name: str, label: str, chart: alt.TopLevelMixin) -> Figure:
     return Figure(name=name, label=label, spec=spec, svg=vl_convert.vegalite_to_svg(spec, vl_version=vega_lite_version()))
 
 
+@cache
 def bundle_scripts() -> str:
     """Return the scripts of Vega, Vega-Lite and vega-embed as one text that defines `window.vegaEmbed`."""
     import vl_convert
 
-    return vl_convert.javascript_bundle(vl_version=vega_lite_version())
+    return vl_convert.javascript_bundle(snippet=GLOBALS, vl_version=vega_lite_version())
 
 
 def vega_lite_version() -> str:
@@ -89,8 +103,10 @@ def draw_ruler(binned: pd.DataFrame) -> alt.TopLevelMixin:
 
     x = _error_scale(binned)
     color = alt.condition("datum.low >= 0", alt.value("var(--fail)"), alt.value("var(--accent)"))
-    bars = alt.Chart(binned).mark_bar(binSpacing=1).encode(
-        x=x, x2="high:Q", y=alt.Y("height:Q", axis=None), color=color, tooltip=_bin_tooltip()
+    bars = (
+        alt.Chart(binned)
+        .mark_bar(binSpacing=1)
+        .encode(x=x, x2="high:Q", y=alt.Y("height:Q", axis=None), color=color, tooltip=_bin_tooltip())
     )
     return alt.layer(*_bound(binned, labelled=True), bars).properties(width=WIDTH, height=104)
 
@@ -99,12 +115,16 @@ def draw_errors(binned: pd.DataFrame, colors: Mapping[str, str]) -> alt.TopLevel
     """Return the errors' histograms, a row for each of the names (`who`) and a column for each dtype."""
     import altair as alt
 
-    bars = alt.Chart().mark_bar(binSpacing=0.5).encode(
-        x=_error_scale(binned),
-        x2="high:Q",
-        y=alt.Y("height:Q", axis=None),
-        color=_series("who", colors, legend=False),
-        tooltip=["who:N", *_bin_tooltip()],
+    bars = (
+        alt.Chart()
+        .mark_bar(binSpacing=0.5)
+        .encode(
+            x=_error_scale(binned),
+            x2="high:Q",
+            y=alt.Y("height:Q", axis=None),
+            color=_series("who", colors, legend=False),
+            tooltip=["who:N", *_bin_tooltip()],
+        )
     )
     row = alt.Row("who:N", title=None, sort=list(colors), header=alt.Header(labelAngle=0, labelAlign="left", labelPadding=4))
     layers = alt.layer(*_bound(binned), bars, data=binned).properties(width=HALF - 30, height=38)
@@ -135,13 +155,12 @@ def draw_sizes(binned: pd.DataFrame, colors: Mapping[str, str]) -> alt.TopLevelM
     """Return the seconds of forward and backward over the network's parameters, a line for each backend, by dtype."""
     import altair as alt
 
-    base = alt.Chart().encode(x=_log_axis(binned["parameters"], "parameters", "number of parameters", "format(datum.value, '~s')"))
-    band = base.mark_area(opacity=0.14).encode(
-        y=_log_axis(binned["seconds"], "low", "seconds, forward and backward", SECONDS), y2="high:Q", color=_series("backend", colors)
-    )
-    line = base.mark_line(point={"size": 26}, strokeWidth=2).encode(
-        y="seconds:Q", color=_series("backend", colors), tooltip=["backend:N", "parameters:Q", alt.Tooltip("seconds:Q", format=".3s"), "networks:Q"]
-    )
+    x = _log_axis(binned["parameters"], "parameters", "number of parameters", SIZES)
+    y = _log_axis(binned["seconds"], "low", "seconds, forward and backward", SECONDS)
+    tooltip = [alt.Tooltip(name) for name in ("backend:N", "parameters:Q", "networks:Q")]
+    base = alt.Chart().encode(x=x, color=_series("backend", colors), tooltip=[*tooltip, alt.Tooltip("seconds:Q", format=".3s")])
+    band = base.mark_area(opacity=0.14).encode(y=y, y2="high:Q")
+    line = base.mark_line(point={"size": 26}, strokeWidth=2).encode(y="seconds:Q")
     layers = alt.layer(band, line, data=binned).properties(width=HALF - 10, height=250)
     return layers.facet(column=alt.Column("dtype:N", title=None))
 
@@ -153,15 +172,20 @@ def draw_speedups(binned: pd.DataFrame, trend: pd.DataFrame, colors: Mapping[str
     """
     import altair as alt
 
-    points = alt.Chart(binned).mark_point(filled=True, size=52, opacity=0.9).encode(
-        x=_log_axis(binned["parameters"], "parameters", "number of parameters", "format(datum.value, '~s')"),
-        y=_log_axis(binned["speedup"], "speedup", "times faster", "format(datum.value, ',.3~r') + '×'"),
-        color=_series("dtype", colors),
-        shape=alt.Shape("dtype:N", scale=alt.Scale(domain=list(colors))),
-        tooltip=["dtype:N", "parameters:Q", alt.Tooltip("speedup:Q", format=",.3r"), "networks:Q"],
+    points = (
+        alt.Chart(binned)
+        .mark_point(filled=True, size=52, opacity=0.9)
+        .encode(
+            x=_log_axis(binned["parameters"], "parameters", "number of parameters", SIZES),
+            y=_log_axis(binned["speedup"], "speedup", "times faster", "format(datum.value, ',.3~r') + '×'"),
+            color=_series("dtype", colors),
+            shape=alt.Shape("dtype:N", scale=alt.Scale(domain=list(colors))),
+            tooltip=["dtype:N", "parameters:Q", alt.Tooltip("speedup:Q", format=",.3r"), "networks:Q"],
+        )
     )
-    line = alt.Chart(trend).mark_line(strokeDash=[4, 4], strokeWidth=1.5, color="var(--muted)").encode(x="parameters:Q", y="speedup:Q")
-    return alt.layer(line, points).properties(width=WIDTH - 60, height=300)
+    line = alt.Chart(trend).mark_line(strokeDash=[4, 4], strokeWidth=1.5, color="var(--muted)")
+    line = line.encode(x="parameters:Q", y="speedup:Q")
+    return alt.layer(*([line] if len(trend) else []), points).properties(width=WIDTH - 60, height=300)
 
 
 def draw_losses(losses: pd.DataFrame, colors: Mapping[str, str]) -> alt.TopLevelMixin:
@@ -169,7 +193,7 @@ def draw_losses(losses: pd.DataFrame, colors: Mapping[str, str]) -> alt.TopLevel
     import altair as alt
 
     base = alt.Chart().encode(
-        x=alt.X("step:Q", title="step", axis=alt.Axis(grid=False)),
+        x=alt.X("step:Q", title="step", axis=alt.Axis(grid=False, tickCount=10)),
         y=alt.Y("value:Q", title="loss of the batch"),
         color=_series("framework", colors),
         tooltip=["framework:N", "step:Q", alt.Tooltip("value:Q", format=".6g")],
@@ -187,13 +211,16 @@ def draw_parting(parting: pd.DataFrame, colors: Mapping[str, str]) -> alt.TopLev
 
     kinds = list(dict.fromkeys(parting["what"]))
     dash = alt.StrokeDash("what:N", sort=kinds, scale=alt.Scale(domain=kinds, range=[[1, 0], [5, 4]][: len(kinds)]))
-    return alt.Chart(parting).mark_line(strokeWidth=2).encode(
-        x=alt.X("step:Q", title="step", axis=alt.Axis(grid=False)),
-        y=_log_axis(parting["value"], "value", "distance of the weights, relative to their norm", _powers(_decades(parting["value"]), log=True)),
+    label = _powers(_decades(parting["value"]), log=True)
+    lines: alt.Chart = alt.Chart(parting).mark_line(strokeWidth=2)
+    encoded = lines.encode(
+        x=alt.X("step:Q", title="step", axis=alt.Axis(grid=False, tickCount=10)),
+        y=_log_axis(parting["value"], "value", "distance of the weights, relative to their norm", label),
         color=_series("framework", colors),
         strokeDash=dash,
         tooltip=["framework:N", "what:N", "step:Q", alt.Tooltip("value:Q", format=".3g")],
-    ).properties(width=WIDTH - 60, height=260)
+    )
+    return encoded.properties(width=WIDTH - 60, height=260)
 
 
 def power_label(exponent: int) -> str:
@@ -221,7 +248,8 @@ def _error_scale(binned: pd.DataFrame) -> alt.X:
     zero = floor - 1 + (binned["high"] - binned["low"]).iloc[0] / 2
     label = f"datum.value < {floor} ? 'exact' : {_powers(decades)}"
     axis = alt.Axis(values=[zero, *decades], labelExpr=label, grid=False, labelOverlap=True)
-    return alt.X("low:Q", bin="binned", axis=axis, scale=alt.Scale(domain=[floor - 1, ceiling], nice=False), title="error in units of the bound")
+    scale = alt.Scale(domain=[floor - 1, ceiling], nice=False)
+    return alt.X("low:Q", bin="binned", axis=axis, scale=scale, title="error in units of the bound")
 
 
 def _bound(binned: pd.DataFrame, labelled: bool = False) -> list[alt.Chart]:
@@ -239,7 +267,8 @@ def _bound(binned: pd.DataFrame, labelled: bool = False) -> list[alt.Chart]:
 def _bin_tooltip() -> list[alt.Tooltip]:
     import altair as alt
 
-    return [alt.Tooltip("range:N", title="error in bounds"), alt.Tooltip("rows:Q", format=","), alt.Tooltip("share:Q", format=".2%")]
+    error = alt.Tooltip("range:N", title="error in bounds")
+    return [error, alt.Tooltip("rows:Q", format=","), alt.Tooltip("share:Q", format=".2%")]
 
 
 def _ratio_tooltip() -> list[alt.Tooltip]:
@@ -256,7 +285,8 @@ def _log_axis(values: pd.Series[Any], field: str, title: str, label: str) -> Any
     decades = _decades(values)
     ticks = [10.0**decade for decade in decades] if len(decades) > 3 else _steps(values.min(), values.max())
     kind = alt.X if field == "parameters" else alt.Y
-    return kind(f"{field}:Q", title=title, scale=alt.Scale(type="log"), axis=alt.Axis(values=ticks, labelExpr=label, labelOverlap=True))
+    axis = alt.Axis(values=ticks, labelExpr=label, labelOverlap=True)
+    return kind(f"{field}:Q", title=title, scale=alt.Scale(type="log"), axis=axis)
 
 
 def _decades(values: pd.Series[Any]) -> list[int]:

@@ -28,11 +28,16 @@ REFERENCE = "numpy"
 
 
 def tidy_comparisons(comparisons: pd.DataFrame) -> pd.DataFrame:
-    """Return the comparisons with keys as categories, numbers as numbers, and a boolean column for each kind of verdict."""
+    """Return the comparisons with keys as categories, numbers as numbers, and more columns.
+
+    `who` is the backend with its variant; `fails` (it decides and does not pass), `deviates` (it decides nothing and
+    would not pass), `ok`, `powerless`, `convention` and `skipped` are booleans.
+    """
     frame = _numeric(_categorical(comparisons, KEYS), NUMBERS)
     verdict = frame["verdict"]
     decides = _booleans(frame["decides"])
     return frame.assign(
+        who=_name_backends(frame),
         decides=decides,
         fails=decides & ~verdict.isin(list(PASSING)),
         deviates=~decides & ~verdict.isin(list(PASSING)),
@@ -66,7 +71,17 @@ def order_backends(names: Iterable[str]) -> list[str]:
     >>> order_backends(["torch", "jax", "numpy"])
     ['numpy', 'jax', 'torch']
     """
-    return sorted(set(names), key=lambda name: (name != REFERENCE, name))
+    return sorted(set(names), key=lambda name: (name.split(" ")[0] != REFERENCE, name))
+
+
+def is_numerical(frame: pd.DataFrame) -> pd.Series[Any]:
+    """Tell which rows come from numerical differentiation."""
+    return frame["backend"].eq("numerical") | frame["variant"].eq("numerical")
+
+
+def list_records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the rows of a small table as dictionaries, as templates want them."""
+    return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
 
 
 def failing_rows(frame: pd.DataFrame) -> pd.DataFrame:
@@ -98,7 +113,8 @@ def bin_errors(frame: pd.DataFrame, keys: Sequence[str], width: float = 0.25) ->
     totals = binned.groupby(list(keys), observed=True)["rows"].transform("sum") if keys else binned["rows"].sum()
     binned = binned.assign(high=binned["low"] + width, share=binned["rows"] / totals, floor=floor, ceiling=ceiling)
     least = LEAST_HEIGHT * binned["share"].max()  # one row beyond the bound among a million is what the reader looks for
-    return binned.assign(height=binned["share"].clip(lower=least), range=[_range(low, low + width, floor) for low in binned["low"]])
+    ranges = [_range(low, low + width, floor) for low in binned["low"]]
+    return binned.assign(height=binned["share"].clip(lower=least), range=ranges)
 
 
 def error_range(error: np.typing.NDArray[Any]) -> tuple[int, int]:
@@ -190,12 +206,17 @@ def bin_speed(speed: pd.DataFrame, bins_per_decade: int = 12) -> pd.DataFrame:
     return groups.agg(**how).reset_index()
 
 
+def smallest_and_largest(speed: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of the smallest and of the largest network; one row where they are the same, none where there are none."""
+    return speed.iloc[[0, -1]].drop_duplicates("parameters") if len(speed) else speed
+
+
 def fit_growth(speed: pd.DataFrame) -> tuple[float, pd.DataFrame]:
     """Return the exponent with which the speedup grows with the parameters, and the ends of the line that says so.
 
     Where too few sizes are known to tell, the exponent is NaN and the line is empty.
     """
-    ends = speed.loc[:, ["parameters", "speedup"]].iloc[[0, -1]] if len(speed) else speed
+    ends = smallest_and_largest(speed)[["parameters", "speedup"]]
     if speed["parameters"].nunique() < 3:
         return float("nan"), ends.iloc[:0]
     exponent, offset = np.polyfit(np.log10(speed["parameters"]), np.log10(speed["speedup"]), 1)
@@ -207,16 +228,27 @@ def melt_training(training: pd.DataFrame, prefixes: Sequence[str], most: int = 4
 
     Steps are left out evenly; the first and last stay.
     """
+    import pandas as pd
+
     kept = np.unique(np.linspace(0, len(training) - 1, min(len(training), most)).round().astype(int))
-    frame = training.iloc[kept].melt(id_vars="step", value_vars=_with_prefix(training, prefixes), var_name="column")
-    parts = frame["column"].map(lambda column: next((prefix, column[len(prefix) :]) for prefix in prefixes if column.startswith(prefix)))
-    return frame.assign(prefix=parts.str[0], framework=parts.str[1]).dropna(subset="value")[["step", "prefix", "framework", "value"]]
+    steps = training.iloc[kept]
+    parts = [
+        steps[["step"]].assign(prefix=prefix, framework=name, value=steps[f"{prefix}{name}"])
+        for prefix in prefixes
+        for name in name_frameworks(training, prefix)
+    ]
+    empty = training.iloc[:0].reindex(columns=["step", "prefix", "framework", "value"])
+    return pd.concat(parts).dropna(subset="value") if parts else empty
+
+
+def name_frameworks(training: pd.DataFrame, prefix: str) -> list[str]:
+    """Return the frameworks whose columns start with the prefix."""
+    return [str(name).removeprefix(prefix) for name in training.columns if str(name).startswith(prefix)]
 
 
 def final_accuracies(training: pd.DataFrame) -> dict[str, float]:
     """Return the accuracy that each framework reached last."""
-    names = _with_prefix(training, ["accuracy_"])
-    last = {name.removeprefix("accuracy_"): training[name].dropna() for name in names}
+    last = {name: training[f"accuracy_{name}"].dropna() for name in name_frameworks(training, "accuracy_")}
     return {framework: float(values.iloc[-1]) for framework, values in last.items() if len(values)}
 
 
@@ -224,12 +256,15 @@ def share_powerless(frame: pd.DataFrame, run: Run) -> float:
     """Return the share of the deciding rows outside the hazards that are powerless, as the run says or else as counted."""
     if "powerless_share" in run.info:
         return float(run.info["powerless_share"])
-    plain = frame[frame["decides"] & frame["hazards"].astype("str").eq("")]
+    plain = frame[frame["decides"] & frame["hazards"].eq("")]
     return float(plain["powerless"].mean()) if len(plain) else float("nan")
 
 
-def _with_prefix(training: pd.DataFrame, prefixes: Sequence[str]) -> list[str]:
-    return [name for name in training.columns if str(name).startswith(tuple(prefixes))]
+def _name_backends(frame: pd.DataFrame) -> pd.Series[Any]:
+    """Return the backend of every row with its variant, which is left out where it says nothing more."""
+    groups = frame.groupby(["backend", "variant"], observed=True, dropna=False, sort=True)
+    names = [f"{one}" if str(one).endswith(str(variant)) else f"{one} {variant}" for one, variant in groups.size().index]
+    return groups.ngroup().map(dict(enumerate(names))).astype("str").astype("category")
 
 
 def _tidy_timings(timings: pd.DataFrame) -> pd.DataFrame:

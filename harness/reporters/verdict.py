@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from harness.table import Run
 
 Tone = Literal["pass", "fail", "empty"]
-PLACE = ("verdict", "layer", "quantity", "backend", "variant", "dtype")
+PLACE = ("verdict", "layer", "quantity", "who", "dtype")
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,9 @@ def locate_failures(frame: pd.DataFrame, most: int = 10) -> list[dict[str, Any]]
     """
     failing = summaries.failing_rows(frame)
     groups = failing.groupby(list(PLACE), observed=True, sort=True)
-    named = groups.agg(rows=("case", "size"), case=("case", "first"), message=("message", "first"), worst=("error_in_bounds", "max"))
-    chosen = named.reset_index().nlargest(most, "rows", keep="first") if len(named) else named.reset_index()
-    return [{str(name): value for name, value in row.items()} for row in chosen.to_dict("records")]
+    first = {"case": ("case", "first"), "message": ("message", "first"), "worst": ("error_in_bounds", "max")}
+    named = groups.agg(rows=("case", "size"), **first).reset_index()
+    return summaries.list_records(named.sort_values("rows", ascending=False, kind="stable").head(most))
 
 
 def _headline(frame: pd.DataFrame, run: Run) -> tuple[Tone, str]:
@@ -90,7 +90,9 @@ def _notes(frame: pd.DataFrame, run: Run) -> list[str]:
 
 
 def _facts(frame: pd.DataFrame, run: Run) -> list[tuple[str, str]]:
-    plain = frame[frame["decides"] & frame["hazards"].astype("str").eq("")]
+    if frame.empty:
+        return []
+    plain = frame[frame["decides"] & frame["hazards"].eq("")]
     ok = float(run.info.get("ok_share", plain["ok"].mean() if len(plain) else float("nan")))
     facts = [
         ("ok, outside the hazards", words.share(ok)),

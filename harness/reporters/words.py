@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 MISSING = "–"
 SCALES = ((1e9, "billion"), (1e6, "million"))
+PLAIN = ("seed", "started", "platform", "threads", "status", "exit_code")
+GROUPS = ("counts", "versions", "settings")
 UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
 
 
@@ -43,28 +47,39 @@ def share(fraction: float) -> str:
     """Return a fraction as a percentage that says 0 % and 100 % only when it is exactly that.
 
     >>> share(1.0), share(0.99999), share(0.5), share(0.00001)
-    ('100 %', '99.9 %', '50 %', '0.01 %')
+    ('100 %', '99.9 %', '50.0 %', '0.01 %')
     """
     if math.isnan(fraction):
         return MISSING
-    if 0 < fraction < 0.1:
+    if fraction in (0, 1):
+        return f"{fraction:.0%}".replace("%", " %")
+    if fraction < 0.1:
         return f"{max(fraction * 100, 0.01):.2g} %"
-    if 0.999 <= fraction < 1:
-        return "99.9 %"
-    return f"{fraction * 100:.3g} %"
+    return f"{min(fraction * 100, 99.9) if fraction < 1 else fraction * 100:.1f} %"
 
 
 def measure(number: float) -> str:
     """Return a measured number with three digits, in words where it is not finite.
 
     >>> measure(0.3142), measure(1.2e-7), measure(float("inf")), measure(float("nan")), measure(12345.0)
-    ('0.314', '1.2e-07', 'infinite', '–', '12,345')
+    ('0.314', '1.2e-7', 'infinite', '–', '12,345')
     """
     if math.isnan(number):
         return MISSING
     if math.isinf(number):
         return "infinite" if number > 0 else "-infinite"
-    return f"{number:,.0f}" if 1000 <= abs(number) < 1e6 else f"{number:.3g}"
+    return f"{number:,.0f}" if 1000 <= abs(number) < 1e6 else _short(f"{number:.3g}")
+
+
+def brief(number: float) -> str:
+    """Return a measured number with two digits or the whole number, for a narrow cell.
+
+    >>> brief(0.3142), brief(1.26e-7), brief(373.4), brief(842761.0), brief(float("nan"))
+    ('0.31', '1.3e-7', '373', '8.4e5', '–')
+    """
+    if not math.isfinite(number):
+        return measure(number)
+    return f"{number:.0f}" if 100 <= abs(number) < 1e4 else _short(f"{number:.2g}")
 
 
 def seconds(duration: float) -> str:
@@ -100,3 +115,29 @@ def clip(text: object, most: int) -> str:
     """
     words = str(text)
     return words if len(words) <= most else f"{words[: most - 1]}…"
+
+
+def describe(info: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return what is known of a run by name, and nothing for what is not.
+
+    >>> describe({"seed": 1, "settings": {"layers": None, "dtypes": ["float32"]}})
+    [('seed', '1'), ('settings', 'layers all, dtypes float32')]
+    """
+    told = [(name.replace("_", " "), str(info[name])) for name in PLAIN if name in info]
+    if info.get("phases"):
+        spent = (f"{phase} {seconds(float(duration))}" for phase, duration in info["phases"].items())
+        told.append(("seconds by phase", ", ".join(spent)))
+    groups = [name for name in GROUPS if info.get(name)]
+    return told + [(group, ", ".join(f"{name} {_setting(value)}" for name, value in info[group].items())) for group in groups]
+
+
+def _setting(value: Any) -> str:
+    """Return a setting as text; None is the default of every choice, which takes all."""
+    if value is None:
+        return "all"
+    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _short(number: str) -> str:
+    """Return a number in scientific notation without the zeros and the plus of its exponent."""
+    return number.replace("e+0", "e").replace("e+", "e").replace("e-0", "e-")

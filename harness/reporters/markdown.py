@@ -1,0 +1,190 @@
+"""Markdown: a run comes in, a summary goes out that a pull request or a step summary of CI can show."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.reporters import summaries, words
+from harness.reporters.verdict import decide_verdict
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from harness.table import Run
+
+LIMIT = 2**20  # GitHub refuses a longer step summary
+MOST_FAILURES = 20
+MOST_ROWS = 300
+LONGEST_NAME = 60
+LONGEST_TEXT = 400
+MARKS = {"pass": "✅", "fail": "❌", "empty": "⚠️"}
+SPECIAL = re.compile(r"([\\`*_{}\[\]()#+!|~^$:])")
+Column = tuple[str, Callable[[Mapping[str, Any]], str]]
+
+
+@dataclass(frozen=True)
+class MarkdownReporter:
+    """Writes `summary.md`, of less than 1 MiB however long the run was."""
+
+    name: str = "markdown"
+    summary: str = "summary.md: verdict, grid, first failures with how to replay them, timings; below 1 MiB"
+
+    def write(self, run: Run, folder: Path) -> list[Path]:
+        path = folder / "summary.md"
+        path.write_text(compose_summary(run), encoding="utf-8")
+        return [path]
+
+
+REPORTER = MarkdownReporter()
+
+
+def compose_summary(run: Run) -> str:
+    """Return the summary as Markdown."""
+    frame = summaries.tidy_comparisons(run.comparisons)
+    parts = (_head, _known, _failures, _grid, _hazards, _timings, _numerical, _origin)
+    return _limit("\n".join(line for part in parts for line in part(frame, run)) + "\n")
+
+
+def escape(text: object, most: int = LONGEST_TEXT) -> str:
+    r"""Return text that Markdown shows as it is, on one line, within a table or without.
+
+    >>> escape("a|b `c` <img>\n*d*")
+    'a\\|b \\`c\\` &lt;img&gt; \\*d\\*'
+    """
+    return SPECIAL.sub(r"\\\1", html.escape(_line(text, most), quote=False)).replace("@", "&#64;")
+
+
+def quote(text: object) -> str:
+    """Return text as code, from which nothing can break out: a backtick and a bar turn into their likes.
+
+    >>> quote("harness replay a`b|c")
+    "`harness replay a'b¦c`"
+    """
+    return f"`{_line(text, LONGEST_TEXT).replace('`', chr(39)).replace('|', '¦')}`"
+
+
+def _line(text: object, most: int) -> str:
+    """Return the text on one line, without what cannot be printed."""
+    return " ".join("".join(letter if letter.isprintable() else " " for letter in words.clip(text, most)).split())
+
+
+def _head(frame: pd.DataFrame, run: Run) -> Iterator[str]:
+    verdict = decide_verdict(frame, run)
+    yield from (f"# {MARKS[verdict.tone]} {escape(verdict.headline)}", "", escape(verdict.sentence), "")
+    yield from (f"- {escape(name)}: {escape(value)}" for name, value in verdict.facts)
+    yield from (f"- {escape(note)}" for note in verdict.notes)
+
+
+def _known(frame: pd.DataFrame, run: Run) -> Iterator[str]:
+    columns = (_text("id", "finding"), _text("reason"), _text("matched", "rows matched"))
+    yield from _section("Known findings", run.info.get("findings", ()), columns)
+
+
+def _failures(frame: pd.DataFrame, run: Run) -> Iterator[str]:
+    failing = summaries.failing_rows(frame)
+    columns = (
+        *(_text(name) for name in ("verdict", "layer", "node", "quantity")),
+        _text("who", "backend"),
+        _text("dtype"),
+        _number("error_in_bounds", "worst in bounds", words.measure),
+        _text("message", most=LONGEST_TEXT),
+        ("replay", lambda row: quote(f"harness replay {row['case']}")),
+    )
+    yield from _section("Failures", summaries.list_records(failing.head(MOST_FAILURES)), columns, len(failing))
+
+
+def _grid(frame: pd.DataFrame, run: Run) -> Iterator[str]:
+    counts = summaries.count_verdicts(frame, ["layer", "who", "dtype"])
+    shown = summaries.list_records(counts.head(MOST_ROWS))
+    yield from _section("Layers and backends", shown, _verdicts("layer", "who", "dtype"), len(counts))
+
+
+def _hazards(frame: pd.DataFrame, run: Run) -> Iterator[str]:
+    yield from _section("Hazards", summaries.list_records(summaries.tally_hazards(frame).head(MOST_ROWS)), _verdicts("hazard"))
+
+
+def _timings(frame: pd.DataFrame, run: Run) -> Iterator[str]:
+    table = summaries.summarise_timings(run.timings)
+    columns = (
+        *(_text(name) for name in ("phase", "dtype", "backend")),
+        _number("networks", "networks", words.count),
+        _number("seconds", "median", words.seconds),
+        _number("spread", "spread", words.share),
+        _number("ratio", "ratio to NumPy", words.times),
+        ("quartiles", lambda row: f"{words.times(row['low'])} to {words.times(row['high'])}"),
+    )
+    yield from _section("Timings", summaries.list_records(table.head(MOST_ROWS)), columns, len(table))
+
+
+def _numerical(frame: pd.DataFrame, run: Run) -> Iterator[str]:
+    numerical = frame[summaries.is_numerical(frame)]
+    counts = summaries.list_records(summaries.count_verdicts(numerical, ["who", "dtype"]))
+    yield from _section("Numerical differentiation", counts, _verdicts("who", "dtype"))
+    speed = summaries.compare_speed(run.timings)
+    columns = (
+        _number("parameters", "parameters", words.count),
+        _text("dtype"),
+        _number("numerical", "numerical", words.seconds),
+        _number("backprop", "backpropagation", words.seconds),
+        _number("speedup", "times faster", words.times),
+    )
+    ends = summaries.smallest_and_largest(speed)
+    yield from _section("Backpropagation over numerical differentiation", summaries.list_records(ends), columns, len(speed))
+
+
+def _origin(frame: pd.DataFrame, run: Run) -> Iterator[str]:
+    yield from ("", "## Run", "")
+    yield from (f"- {escape(name)}: {escape(value, 2 * LONGEST_TEXT)}" for name, value in words.describe(run.info))
+    backends = [_backend(one) for one in run.info.get("backends", ())]
+    yield from (f"- backend {line}" for line in backends[:MOST_ROWS])
+
+
+def _backend(backend: Mapping[str, Any]) -> str:
+    told = [str(backend[key]) for key in ("status", "version", "device", "arithmetic") if backend.get(key)]
+    return f"{escape(backend.get('name', ''), LONGEST_NAME)}: {escape(', '.join(told))}"
+
+
+def _section(title: str, rows: Iterable[Mapping[str, Any]], columns: Sequence[Column], total: int | None = None) -> Iterator[str]:
+    """Yield a heading and a table, which says how many of how many rows it shows; nothing at all where there are none."""
+    listed = list(rows)
+    if not listed:
+        return
+    yield from ("", f"## {title}", "")
+    if total is not None and total > len(listed):
+        yield from (f"Showing {words.count(len(listed))} of {words.count(total)}; all are in the CSV files.", "")
+    yield f"| {' | '.join(name for name, _ in columns)} |"
+    yield f"|{' --- |' * len(columns)}"
+    yield from (f"| {' | '.join(cell(row) for _, cell in columns)} |" for row in listed)
+
+
+def _verdicts(*keys: str) -> tuple[Column, ...]:
+    """Return the columns of a table of verdicts: its keys, how many rows are ok, what fails, and the worst error."""
+    return (
+        *(_text(key, {"who": "backend"}.get(key)) for key in keys),
+        ("ok of rows", lambda row: f"{words.count(row['ok'])} of {words.count(row['rows'])}"),
+        _number("powerless", "powerless", words.count),
+        ("failing", lambda row: f"❌ {words.count(row['fails'])}" if row["fails"] else "0"),
+        _number("worst", "worst in bounds", words.measure),
+    )
+
+
+def _text(key: str, title: str | None = None, most: int = LONGEST_NAME) -> Column:
+    return title or key, lambda row: escape(row.get(key, ""), most)
+
+
+def _number(key: str, title: str, show: Callable[[float], str]) -> Column:
+    return title, lambda row: show(float(row[key]))
+
+
+def _limit(text: str) -> str:
+    """Return the text, cut at the end of a line where it is longer than may be shown."""
+    if len(text.encode()) < LIMIT:
+        return text
+    note = "\n\nThe rest is cut; all of it is in the CSV files.\n"
+    kept = text.encode()[: LIMIT - len(note.encode()) - 1].decode(errors="ignore")
+    return kept.rpartition("\n")[0] + note
