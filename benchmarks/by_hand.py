@@ -51,7 +51,10 @@ class NumpyByHand:
 
 
 class TorchByHand:
-    """Eager PyTorch and `torch.autograd.grad`, over formulas or over torch's own ops."""
+    """Eager PyTorch and `torch.autograd.grad`, over formulas or over torch's own ops.
+
+    The tensors are copies: the arrays are read-only, and torch cannot share the memory of such.
+    """
 
     def __init__(self, network: NetworkSpec, native: bool) -> None:
         import torch

@@ -1,10 +1,15 @@
-"""A contest: the cases of a network and backends come in, the seconds of every call go out, the harness's way and by hand."""
+"""A contest: the cases of a network and backends come in, the seconds of every call go out, the harness's way and by hand.
+
+Seconds are processor time of the whole process, every thread of it: on one core that is wall time less what other
+processes took. The garbage collector rests meanwhile, or it would strike the one side or the other.
+"""
 
 from __future__ import annotations
 
+import gc
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -57,37 +62,49 @@ class Contest:
     def hold(self, rng: np.random.Generator) -> None:
         """Let both sides run every problem; who is first is drawn for the first problem and changes with each next one."""
         order = [str(side) for side in rng.permutation(SIDES)]
-        for side in order:
-            self._make(side)
-        for problem in self.problems:
-            returned = {side: self._time(side, problem) for side in order}
-            check_same(problem, returned["harness"], returned["own"])
-            self.outcomes.append(returned["harness"])
-            order.reverse()
+        with no_collection():
+            for side in order:
+                self._make(side)
+            for problem in self.problems:
+                returned = {side: self._time(side, problem) for side in order}
+                check_same(problem, returned["harness"], returned["own"])
+                self.outcomes.append(returned["harness"])
+                order.reverse()
 
     def _make(self, side: str) -> None:
         case = self.problems[0].case
         native = self.backend.variant == "native"
-        start = time.perf_counter()
+        start = time.process_time()
         if side == "harness":
             self.programs[side] = self.backend.prepare(case.network, case.dtype, self.layers)
         else:
             self.programs[side] = write_by_hand(self.backend.framework, native, self.layers, self.problems[0])
-        self.making[side] = time.perf_counter() - start
+        self.making[side] = time.process_time() - start
 
     def _time(self, side: str, problem: Problem) -> Any:
         run: Callable[[Problem], Any] = self.programs[side].run
         guarded = partial(guard, run) if side == "harness" else run
         with self._types(side):
-            start = time.perf_counter()
+            start = time.process_time()
             returned = guarded(problem)
-            self.runs[side].append(time.perf_counter() - start)
+            self.runs[side].append(time.process_time() - start)
         return returned
 
     def _types(self, side: str) -> AbstractContextManager[Any]:
         """Who writes JAX by hand switches 64-bit types on once, outside; the harness does it in each run."""
         by_hand_in_jax = side == "own" and self.backend.framework == "jax"
         return wide_types(self.problems[0].case.dtype == "float64") if by_hand_in_jax else nullcontext()
+
+
+@contextmanager
+def no_collection() -> Iterator[None]:
+    """Collect garbage before, not during."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def check_same(problem: Problem, outcome: Outcome, own: tuple[Any, ...]) -> None:
@@ -111,9 +128,9 @@ class Costs:
 
     def clock(self, work: str, dtype: str, call: Callable[[], Any]) -> Any:
         """Return what the call returns, and keep its seconds."""
-        start = time.perf_counter()
+        start = time.process_time()
         returned = call()
-        self.seconds.setdefault((work, dtype), []).append(time.perf_counter() - start)
+        self.seconds.setdefault((work, dtype), []).append(time.process_time() - start)
         return returned
 
 

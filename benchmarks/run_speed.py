@@ -11,6 +11,7 @@ real `harness run` takes as a whole.
 
 from __future__ import annotations
 
+import gc
 import json
 import subprocess
 import sys
@@ -83,6 +84,7 @@ def measure(cases: int, seed: int, judged: int) -> tuple[pd.DataFrame, Costs]:
     rng, costs = np.random.default_rng(seed), Costs()
     with one_thread(), quiet():
         race(next(_plan(4, seed + 1, layers)), backends, layers, rng, Costs(), 4)  # warms up
+        gc.freeze()  # what was imported need not be looked through again and again
         shards = track(list(_plan(cases, seed, layers)), "networks", console=Console(stderr=True), transient=True)
         records = [contest.record() for shard in shards for contest in race(shard, backends, layers, rng, costs, judged)]
     return pd.DataFrame(records), costs

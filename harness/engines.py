@@ -1,7 +1,7 @@
 """Engines: shards come in, their results go out as they are done, from this process or from guarded worker processes.
 
-A worker that hangs or dies takes nothing else with it: its shard is split, case by case and then backend by
-backend, until the culprit alone is left and gets the row that says so.
+A worker that hangs or dies takes nothing else with it: its shard is split, backend by backend and then case by
+case, until the culprit alone is left and gets the row that says so.
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ import multiprocessing
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, TimeoutError, wait
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from harness.core import Case, Comparison, Status
 from harness.discovery import find_backends, find_layers
-from harness.isolation import one_thread, settle_worker
+from harness.isolation import one_thread, quiet, settle_worker
 from harness.shards import ShardResult, run_shard
 
 
@@ -28,9 +29,9 @@ class Shard:
 
     def split(self) -> list[Shard]:
         """Return smaller shards, the shard itself where it is a single case on a single backend."""
-        if len(self.cases) > 1:
-            return [Shard((case,), self.backends) for case in self.cases]
-        return [Shard(self.cases, (name,)) for name in self.backends]
+        if len(self.backends) > 1:
+            return [Shard(self.cases, (name,)) for name in self.backends]
+        return [Shard((case,), self.backends) for case in self.cases]
 
     @property
     def is_single(self) -> bool:
@@ -47,9 +48,17 @@ def run_named(shard: Shard) -> ShardResult:
 def run_here(shards: Iterable[Shard]) -> Iterator[tuple[Shard, ShardResult]]:
     """Yield each shard with its result, run in this process on one thread; a crash here is a crash of the caller."""
     for shard in shards:
+        _import_frameworks(shard.backends)
         with one_thread():
             result = run_named(shard)
         yield shard, result
+
+
+def _import_frameworks(names: Iterable[str]) -> None:
+    """Import what the backends need before threads are limited: torch keeps for good the number of cores that it finds."""
+    for name in names:
+        with suppress(ImportError), quiet():
+            find_backends()[name].version()
 
 
 def run_guarded(shards: Iterable[Shard], jobs: int, timeout: float) -> Iterator[tuple[Shard, ShardResult]]:

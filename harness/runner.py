@@ -89,11 +89,18 @@ class Tally:
     failures: list[Comparison] = field(default_factory=list)
     graphs: set[str] = field(default_factory=set)
     seconds: dict[str, float] = field(default_factory=dict)
+    cases: set[str] = field(default_factory=set)
     compared: int = 0
-    cases: int = 0
     failed: int = 0
     deciding: int = 0
     worst: float = 0.0
+
+    def take(self, cases: Sequence[Case]) -> list[Case]:
+        """Return the cases that are new; a shard that was split comes back in parts."""
+        fresh = [case for case in cases if case.id not in self.cases]
+        self.cases |= {case.id for case in fresh}
+        self.graphs |= {case.network.digest for case in fresh}
+        return fresh
 
     def count(self, rows: Sequence[Comparison]) -> None:
         """Count rows."""
@@ -174,12 +181,11 @@ def execute(plan: Plan, progress: Callable[[int, Tally], None] = lambda done, ta
             rows = ledger.excuse(result.comparisons)
             append_rows(folder, "comparisons", rows)
             append_rows(folder, "discrepancies", result.discrepancies)
-            append_cases(folder, shard.cases)
+            fresh = tally.take(shard.cases)
+            append_cases(folder, fresh)
             tally.count(rows)
-            tally.cases += len(shard.cases)
-            tally.graphs.add(shard.cases[0].network.digest)
             add_seconds(tally.seconds, result.seconds)
-            progress(len(shard.cases), tally)
+            progress(len(fresh), tally)
         if plan.settings.timings:
             append_rows(folder, "timings", _time(plan, tally))
     except KeyboardInterrupt:
@@ -234,7 +240,7 @@ def describe_run(plan: Plan, tally: Tally, ledger: Ledger, started: datetime, se
         "started": started.isoformat(timespec="seconds"),
         "seconds": round(seconds, 2),
         "phases": {name: round(value, 3) for name, value in tally.seconds.items()},
-        "cases_done": tally.cases,
+        "cases_done": len(tally.cases),
         "graphs": len(tally.graphs),
         "n_compared": tally.compared,
         "counts": dict(tally.verdicts),

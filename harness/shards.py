@@ -90,32 +90,30 @@ def _run_backend(
 def _prepare(backend: Backend, case: Case, layers: Mapping[str, Any]) -> Program | Outcome | None:
     try:
         return backend.prepare(case.network, case.dtype, layers)
-    except Exception as error:  # reason: strangers' code may raise anything, and the run goes on
+    except ImportError as error:
+        return _failed(error, "unavailable")
+    except (Exception, SystemExit) as error:  # reason: strangers' code may raise anything, and the run goes on
         return _failed(error)
 
 
 def _trace(program: Program, problem: Problem) -> Mapping[str, NodeTrace] | Outcome | None:
     try:
         return program.trace(problem)
-    except Exception as error:  # reason: as above
+    except (Exception, SystemExit) as error:  # reason: as above
         return _failed(error)
 
 
 def guard(run: Callable[[Problem], Outcome], problem: Problem) -> Outcome:
     """Return the outcome, or one with the failure that was raised; only an interruption passes through."""
     try:
-        return run(problem)
-    except Exception as error:  # reason: as above
+        outcome = run(problem)
+    except (Exception, SystemExit) as error:  # reason: as above
         return _failed(error)
+    return outcome if isinstance(outcome, Outcome) else Outcome("error", message=f"it returned {outcome!r:.80}, no Outcome")
 
 
-def _failed(error: Exception) -> Outcome:
-    kinds: tuple[tuple[type[Exception], Status], ...] = (
-        (Unsupported, "unsupported"),
-        (ImportError, "unavailable"),
-        (Exception, "error"),
-    )
-    status = next(status for kind, status in kinds if isinstance(error, kind))
+def _failed(error: BaseException, status: Status = "error") -> Outcome:
+    status = "unsupported" if isinstance(error, Unsupported) else status
     text = f"{type(error).__name__}: {error}"
     hint = " (an array that it was given was changed in place)" if "read-only" in text else ""
     return Outcome(status, message=" ".join((text + hint).split())[:500])

@@ -138,7 +138,7 @@ def _enter(backend: Backend, problem: Problem, layers: Mapping[str, Any]) -> lis
     if backend.framework == "numerical":
         return [_enter_numerical(backend.name, problem, layers)] if backend.default else []
     try:
-        program = backend.prepare(case.network, case.dtype, layers)
+        program: Any = backend.prepare(case.network, case.dtype, layers)
     except (ImportError, Unsupported):
         return []
     phases: dict[str, Run] = dict(program.phases(problem)) if hasattr(program, "phases") else {}

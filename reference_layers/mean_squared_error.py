@@ -15,8 +15,8 @@ class MeanSquaredError(LayerBase):
 
     With upstream scalar dL the gradient is dL (y - t) / N, just as softmax-with-loss gives
     dL (p - T) / N. It is D / 2 times `torch.nn.functional.mse_loss`, which takes the mean over all
-    N D numbers and no half. Targets of another dtype are rounded to that of the outputs. The mean over an empty batch is NaN, and its gradient is empty. Raises
-    ValueError when the shapes differ.
+    N D numbers and no half. Targets of another dtype are rounded to that of the outputs. The mean
+    over an empty batch is NaN, and its gradient is empty. Raises ValueError when the shapes differ.
 
     >>> layer = MeanSquaredError()
     >>> layer.forward(np.array([[3.0, 1.0]]), np.array([[1.0, 1.0]]))

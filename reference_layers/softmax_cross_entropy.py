@@ -15,9 +15,9 @@ class SoftmaxCrossEntropy(LayerBase):
 
     Labels are integers of shape (N,), or one-hot or soft weights of shape (N, C). With upstream
     scalar dy the gradient of the logits is dy (p sum_j T_j - T) / N, which is dy (p - T) / N for
-    labels that sum to 1. Weights of another dtype are rounded to that of the logits. The largest logit is subtracted first, so that logits of 1e4 are safe. The
-    mean over an empty batch is NaN, and its gradient is empty. Raises ValueError on labels of
-    another shape or out of range.
+    labels that sum to 1. Weights of another dtype are rounded to that of the logits. The largest
+    logit is subtracted first, so that logits of 1e4 are safe. The mean over an empty batch is NaN,
+    and its gradient is empty. Raises ValueError on labels of another shape or out of range.
 
     >>> layer = SoftmaxCrossEntropy()
     >>> round(float(layer.forward(np.array([[0.0, 0.0]]), np.array([0]))), 4)

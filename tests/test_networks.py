@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -103,6 +104,16 @@ def test_graphs_hold_only_the_layers_that_are_asked_for(layers, chosen):
     some = {name: layers[name] for name in chosen}
     networks = [_draw(some, seed) for seed in range(40)]
     assert {node.layer for network in networks for node in network.nodes} == set(chosen)
+
+
+def test_a_chain_goes_on_in_a_width_of_its_own(layers):
+    ahead = []
+    for seed in range(60):
+        network = _draw({name: layers[name] for name in ("affine", "relu")}, seed)
+        widths = _widths(network)
+        pairs = [pair for pair in pairwise(network.nodes) if [node.layer for node in pair] == ["affine", "relu"]]
+        ahead += [widths[projection.inputs[0]] != projection.width for projection, _ in pairs]
+    assert np.mean(ahead) > 0.8
 
 
 def test_a_layer_alone_is_a_network_of_one_node(layers):

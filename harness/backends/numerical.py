@@ -28,13 +28,15 @@ from harness.cases import make_problem
 from harness.core import PROJECTIONS, Arithmetic, Array, Case, NetworkSpec, NodeTrace, Outcome, Problem
 from harness.networks import SeededChooser, draw_single
 
+# Entries up to which each is differentiated alone (a complex step takes two evaluations, central differences about ten);
+# beyond, so many random directions, and few of them where one evaluation takes about LARGE multiplications or more.
 PER_ELEMENT = {"complex": 600, "central": 150}
-DIRECTIONS = 8
-LARGE, FEWER = 1e6, 2
+DIRECTIONS, FEWER, LARGE = 8, 2, 1e6
+# The complex step: its square vanishes beside 1, and its products with small derivatives are still normal in float32.
 STEP = 2.0**-66
 COARSER = 2.0**29
-SAFETY = 32.0
-FLOOR, TINY, PLAIN = 2.0**-53, 2.0**-900, 1e-3
+# How much larger than one observation the doubt is, a unit roundoff, what may underflow, and a plain disagreement.
+SAFETY, FLOOR, TINY, PLAIN = 32.0, 2.0**-53, 2.0**-900, 1e-3
 FIRST_STEP, SHRINK, LEVELS, TRIES = 2.0**-5, 4.0, 6, 12
 
 Direction = Mapping[str, Array]

@@ -49,6 +49,7 @@ def check_judge() -> None:
                 _expect(problem, right, {name: plant(right[name])}, f"{name} {fault} in {dtype}")
         ones = {name: value for name, value in _round_truth(_with_ones(problem)).items() if name != "y"}
         _expect(problem, right, ones, f"the gradients of a cotangent of ones in {dtype}")
+        _check_joining(problem)
         _check_precision(problem, right)
 
 
@@ -57,11 +58,20 @@ def _expect(problem: Problem, right: Mapping[str, Array], planted: Mapping[str, 
     rows = {(row.node, row.quantity): row for row in _judge(problem, {**right, **planted})}
     for name in planted:
         row = rows.get(("affine1", "y") if name == "y" else split_name(name))
-        if row is None or not row.fails or not min(row.local_error_in_bounds, row.network_error_in_bounds) > 1:
+        if row is None or not (row.fails and row.local_error_in_bounds > 1 and row.network_error_in_bounds > 1):
             raise JudgeFault(f"a planted fault passes for right: {fault}")
         told = float(right[name][tuple(map(int, row.worst_index.split()))])
         if not np.isclose(row.expected, told, rtol=1e-3):
             raise JudgeFault(f"the truth is told as {row.expected!r}, it is {told!r}: {fault}")
+
+
+def _check_joining(problem: Problem) -> None:
+    """Raise JudgeFault unless gradients fail that fit what the node received, which is not what the network was given."""
+    other = replace(problem, inputs={"x": freeze(-problem.inputs["x"])})
+    rows = {(row.node, row.quantity): row for row in _judge(problem, _round_truth(other), other.inputs["x"])}
+    row = rows["affine1", "dW"]
+    if not (row.fails and row.local_error_in_bounds <= 1 < row.network_error_in_bounds):
+        raise JudgeFault("what one check alone sees passes for right")
 
 
 def _check_precision(problem: Problem, right: Mapping[str, Array]) -> None:
@@ -71,11 +81,12 @@ def _check_precision(problem: Problem, right: Mapping[str, Array]) -> None:
         raise JudgeFault(f"errors are measured no finer than {problem.case.dtype} itself")
 
 
-def _judge(problem: Problem, named: Mapping[str, Array]) -> list[Comparison]:
-    """Return the rows of an outcome and a trace that both hold these numbers."""
+def _judge(problem: Problem, named: Mapping[str, Array], received: Array | None = None) -> list[Comparison]:
+    """Return the rows of an outcome and a trace that both hold these numbers; `received` is what the node got in place of x."""
     gradients = {name: value for name, value in named.items() if name != "y"}
     dparams = {key: gradients[f"affine1.{key}"] for key in ("W", "b")}
-    seen = NodeTrace((problem.inputs["x"],), named["y"], problem.dy, (gradients["x"],), dparams)
+    x = problem.inputs["x"] if received is None else received
+    seen = NodeTrace((x,), named["y"], problem.dy, (gradients["x"],), dparams)
     with quiet():
         return judge(Bench(problem, LAYERS), HipsAutograd(), Outcome("ok", named["y"], gradients), {"affine1": seen})
 

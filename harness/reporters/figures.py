@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from harness.reporters import summaries
+
 if TYPE_CHECKING:
     import altair as alt
     import pandas as pd
 
 WIDTH = 900
-HALF = 400
+COLUMNS_WIDTH = 790
 SERIES = 8
 FONT = "Liberation Sans, Arial, Helvetica, sans-serif"
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -127,7 +129,7 @@ def draw_errors(binned: pd.DataFrame, colors: Mapping[str, str]) -> alt.TopLevel
         )
     )
     row = alt.Row("who:N", title=None, sort=list(colors), header=alt.Header(labelAngle=0, labelAlign="left", labelPadding=4))
-    layers = alt.layer(*_bound(binned), bars, data=binned).properties(width=HALF - 30, height=38)
+    layers = alt.layer(*_bound(binned), bars, data=binned).properties(width=_column_width(binned) - 30, height=38)
     return layers.facet(row=row, column=alt.Column("dtype:N", title=None))
 
 
@@ -147,7 +149,7 @@ def draw_ratios(table: pd.DataFrame, colors: Mapping[str, str]) -> alt.TopLevelM
     bars = base.mark_bar(height=12, opacity=0.45, cornerRadius=2).encode(x=x, x2="high:Q", color=color)
     ticks = base.mark_tick(thickness=3, height=20).encode(x="ratio:Q", color=color)
     rule = alt.Chart(alt.InlineData(values=[{}])).mark_rule(color="var(--ink)", strokeDash=[3, 3]).encode(x=alt.datum(1))
-    layers = alt.layer(rule, bars, ticks, data=table).properties(width=HALF - 10, height=alt.Step(30))
+    layers = alt.layer(rule, bars, ticks, data=table).properties(width=_column_width(table), height=alt.Step(30))
     return layers.facet(column=alt.Column("dtype:N", title=None))
 
 
@@ -161,7 +163,7 @@ def draw_sizes(binned: pd.DataFrame, colors: Mapping[str, str]) -> alt.TopLevelM
     base = alt.Chart().encode(x=x, color=_series("backend", colors), tooltip=[*tooltip, alt.Tooltip("seconds:Q", format=".3s")])
     band = base.mark_area(opacity=0.14).encode(y=y, y2="high:Q")
     line = base.mark_line(point={"size": 26}, strokeWidth=2).encode(y="seconds:Q")
-    layers = alt.layer(band, line, data=binned).properties(width=HALF - 10, height=250)
+    layers = alt.layer(band, line, data=binned).properties(width=_column_width(binned), height=250)
     return layers.facet(column=alt.Column("dtype:N", title=None))
 
 
@@ -199,28 +201,30 @@ def draw_losses(losses: pd.DataFrame, colors: Mapping[str, str]) -> alt.TopLevel
         tooltip=["framework:N", "step:Q", alt.Tooltip("value:Q", format=".6g")],
     )
     lines = [
-        base.mark_line(strokeWidth=max(1.2, 6.5 - 2.6 * index)).transform_filter(alt.datum.framework == name)
+        base.mark_line(strokeWidth=max(1.1, 4.4 - 1.7 * index), strokeJoin="round").transform_filter(alt.datum.framework == name)
         for index, name in enumerate(colors)
     ]
     return alt.layer(*lines, data=losses).properties(width=WIDTH - 60, height=240)
 
 
 def draw_parting(parting: pd.DataFrame, colors: Mapping[str, str]) -> alt.TopLevelMixin:
-    """Return how far the weights part from NumPy's (`what` is measured) beside what rounding explains, on a log scale."""
+    """Return how far each framework parts from NumPy over the steps, and dashed what rounding explains, on a log scale.
+
+    `parting` is what `thin_training` makes of `part_weights` or `part_losses`, with values above 0.
+    """
     import altair as alt
 
-    kinds = list(dict.fromkeys(parting["what"]))
-    dash = alt.StrokeDash("what:N", sort=kinds, scale=alt.Scale(domain=kinds, range=[[1, 0], [5, 4]][: len(kinds)]))
     label = _powers(_decades(parting["value"]), log=True)
-    lines: alt.Chart = alt.Chart(parting).mark_line(strokeWidth=2)
+    dashes = [[5, 4] if name == summaries.EXPLAINED else [1, 0] for name in colors]
+    lines: alt.Chart = alt.Chart(parting).mark_line(strokeWidth=1.7)
     encoded = lines.encode(
         x=alt.X("step:Q", title="step", axis=alt.Axis(grid=False, tickCount=10)),
-        y=_log_axis(parting["value"], "value", "distance of the weights, relative to their norm", label),
+        y=_log_axis(parting["value"], "value", "relative distance from NumPy", label),
         color=_series("framework", colors),
-        strokeDash=dash,
-        tooltip=["framework:N", "what:N", "step:Q", alt.Tooltip("value:Q", format=".3g")],
+        strokeDash=alt.StrokeDash("framework:N", scale=alt.Scale(domain=[*colors], range=dashes)),
+        tooltip=["framework:N", "step:Q", alt.Tooltip("value:Q", format=".3g")],
     )
-    return encoded.properties(width=WIDTH - 60, height=260)
+    return encoded.properties(width=WIDTH - 60, height=240)
 
 
 def power_label(exponent: int) -> str:
@@ -237,6 +241,11 @@ def _series(field: str, colors: Mapping[str, str], legend: bool = True) -> alt.C
 
     shown = alt.Legend(symbolType="stroke") if legend and field != "dtype" else alt.Legend() if legend else None
     return alt.Color(f"{field}:N", legend=shown, scale=alt.Scale(domain=[*colors], range=[*colors.values()]))
+
+
+def _column_width(table: pd.DataFrame) -> int:
+    """Return the width of one of the columns for the dtypes, so that the picture is as wide with one as with two."""
+    return COLUMNS_WIDTH // max(1, table["dtype"].nunique())
 
 
 def _error_scale(binned: pd.DataFrame) -> alt.X:
@@ -260,8 +269,8 @@ def _bound(binned: pd.DataFrame, labelled: bool = False) -> list[alt.Chart]:
     once = alt.Chart(alt.InlineData(values=[{}]))  # data of its own: on the shared rows it would be drawn once a row
     region = once.mark_rect(color="var(--fail-tint)").encode(x=alt.datum(0), x2=alt.datum(ceiling))
     line = once.mark_rule(color="var(--fail)", strokeWidth=1.5).encode(x=alt.datum(0))
-    text = once.mark_text(align="right", baseline="top", dx=-6, dy=2, color="var(--fail)", text="the bound")
-    return [region, line, text.encode(x=alt.datum(0), y=alt.value(0))] if labelled else [region, line]
+    text = once.mark_text(baseline="bottom", color="var(--fail)", text="the bound")
+    return [region, line, text.encode(x=alt.datum(0), y=alt.value(-5))] if labelled else [region, line]
 
 
 def _bin_tooltip() -> list[alt.Tooltip]:

@@ -20,10 +20,8 @@ if TYPE_CHECKING:
 
 MOST_LINES = 300
 LONGEST_CASE = 4000
-APART, EXPLAINED = "weights_apart_", "rounding_explains_"
-KINDS = {APART: "measured", EXPLAINED: "explained by rounding"}
 TEMPLATES = Path(__file__).parent / "templates"
-FILTERS = ("count", "plural", "share", "measure", "brief", "seconds", "times", "clip")
+FILTERS = ("count", "plural", "share", "measure", "brief", "seconds", "times", "clip", "setting")
 SYMBOLS = {"fail": "✕", "warn": "◐", "ok": "✓", "skip": "–"}
 MEANINGS = {"fails": "failing", "deviates": "deviating witnesses", "powerless": "powerless", "convention": "by convention"}
 LABELS = {
@@ -33,7 +31,8 @@ LABELS = {
     "sizes": "Seconds of each backend for forward and backward over the number of parameters, on logarithmic scales",
     "speedups": "How many times faster backpropagation is than numerical differentiation, over the number of parameters",
     "losses": "Loss of each framework over the steps of training",
-    "parting": "Distance of each framework's weights from NumPy's over the steps, beside what rounding explains",
+    "weights": "Distance of each framework's weights from NumPy's over the steps, beside what rounding explains",
+    "losses-apart": "Distance of each framework's loss from NumPy's over the steps, beside what rounding explains",
 }
 Draw = Callable[["pd.DataFrame", Mapping[str, str]], "alt.TopLevelMixin"]
 
@@ -179,30 +178,25 @@ def _speed(frame: pd.DataFrame, timings: pd.DataFrame) -> dict[str, Any]:
 
 
 def _training(training: pd.DataFrame, colors: Mapping[str, str]) -> dict[str, Any] | None:
-    """Return the pictures of the trajectories and the accuracies reached; None where nothing was trained."""
+    """Return the pictures of the trajectories, how they part, and the accuracies reached; None where nothing was trained."""
     if training.empty or "step" not in training:
         return None
-    losses = summaries.melt_training(training, ["loss_"])
-    parting = summaries.melt_training(training, [APART, EXPLAINED])
-    parting = parting[parting["value"] > 0]  # the first step starts from equal weights, which have no place on a log scale
-    parting = parting.assign(what=parting["prefix"].map(KINDS))
+    losses = summaries.thin_training(summaries.gather_losses(training))
     return {
         "steps": len(training),
         "accuracies": summaries.final_accuracies(training),
-        "apart": _last_apart(training),
+        "parted": summaries.summarise_parting(training),
         "loss_figure": _picture("losses", losses, figures.draw_losses, _only(colors, losses["framework"])),
-        "part_figure": _picture("parting", parting, figures.draw_parting, _only(colors, parting["framework"])),
+        "weights_figure": _parting("weights", summaries.part_weights(training), colors),
+        "apart_figure": _parting("losses-apart", summaries.part_losses(training), colors),
     }
 
 
-def _last_apart(training: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return how far each framework's weights were from NumPy's in the end, and how far rounding can bring them."""
-    last, unknown = training.iloc[-1], float("nan")
-    names = summaries.name_frameworks(training, APART)
-    columns = {"apart": APART, "explained": EXPLAINED}
-    return [
-        {"framework": name, **{key: last.get(f"{prefix}{name}", unknown) for key, prefix in columns.items()}} for name in names
-    ]
+def _parting(name: str, wide: pd.DataFrame, colors: Mapping[str, str]) -> figures.Figure | None:
+    """Return the picture of how trajectories part; where they do not differ there is nothing to show on a log scale."""
+    long = summaries.thin_training(wide)
+    long = long[long["value"] > 0]
+    return _picture(name, long, figures.draw_parting, _only({**colors, summaries.EXPLAINED: "var(--muted)"}, long["framework"]))
 
 
 def _example(frame: pd.DataFrame, cases: Mapping[str, str]) -> dict[str, str] | None:

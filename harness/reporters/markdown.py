@@ -46,7 +46,7 @@ REPORTER = MarkdownReporter()
 def compose_summary(run: Run) -> str:
     """Return the summary as Markdown."""
     frame = summaries.tidy_comparisons(run.comparisons)
-    parts = (_head, _known, _failures, _grid, _hazards, _timings, _numerical, _origin)
+    parts = (_head, _known, _failures, _grid, _hazards, _timings, _numerical, _training, _origin)
     return _limit("\n".join(line for part in parts for line in part(frame, run)) + "\n")
 
 
@@ -137,6 +137,24 @@ def _numerical(frame: pd.DataFrame, run: Run) -> Iterator[str]:
     yield from _section("Backpropagation over numerical differentiation", summaries.list_records(ends), columns, len(speed))
 
 
+def _training(frame: pd.DataFrame, run: Run) -> Iterator[str]:
+    accuracies = summaries.final_accuracies(run.training)
+    columns = (
+        *(_text(name) for name in ("what", "framework")),
+        _number("largest", "largest distance from NumPy", words.measure),
+        _text("explained", "explained by rounding"),
+        _text("beyond", "steps that rounding does not explain"),
+    )
+    rows = [{**row, "explained": _known_or_not(row["explained"])} for row in summaries.summarise_parting(run.training)]
+    yield from _section("Training", rows[:MOST_ROWS], columns)
+    if accuracies:
+        yield from ("", "Test accuracy: " + ", ".join(f"{escape(name)} {words.share(one)}" for name, one in accuracies.items()))
+
+
+def _known_or_not(number: float | None) -> str:
+    return "unknown" if number is None else words.measure(number)
+
+
 def _origin(frame: pd.DataFrame, run: Run) -> Iterator[str]:
     yield from ("", "## Run", "")
     yield from (f"- {escape(name)}: {escape(value, 2 * LONGEST_TEXT)}" for name, value in words.describe(run.info))
@@ -145,7 +163,7 @@ def _origin(frame: pd.DataFrame, run: Run) -> Iterator[str]:
 
 
 def _backend(backend: Mapping[str, Any]) -> str:
-    told = [str(backend[key]) for key in ("status", "version", "device", "arithmetic") if backend.get(key)]
+    told = [words.setting(backend[key]) for key in ("status", "version", "device", "arithmetic") if backend.get(key)]
     return f"{escape(backend.get('name', ''), LONGEST_NAME)}: {escape(', '.join(told))}"
 
 

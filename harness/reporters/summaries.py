@@ -6,7 +6,7 @@ million comparisons is as short as one of a thousand.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +24,7 @@ LEAST_HEIGHT = 0.04
 SKIPPED = ("unsupported", "unavailable")
 PER_NETWORK = ["network", "dtype", "batch"]
 WHOLE = "forward+backward"
+EXPLAINED = "explained by rounding"
 REFERENCE = "numpy"
 
 
@@ -223,27 +224,67 @@ def fit_growth(speed: pd.DataFrame) -> tuple[float, pd.DataFrame]:
     return float(exponent), ends.assign(speedup=10**offset * ends["parameters"] ** exponent)
 
 
-def melt_training(training: pd.DataFrame, prefixes: Sequence[str], most: int = 400) -> pd.DataFrame:
-    """Return the columns that start with a prefix in long form: `step`, `prefix`, `framework`, `value`; at most so many steps.
+def gather_losses(training: pd.DataFrame) -> pd.DataFrame:
+    """Return the loss of every framework: a column `step`, and one for each framework."""
+    return _columns(training, {name: training[f"loss_{name}"] for name in name_frameworks(training, "loss_")})
 
-    Steps are left out evenly; the first and last stay.
+
+def part_weights(training: pd.DataFrame) -> pd.DataFrame:
+    """Return how far the weights of each framework are from the reference's, relative to their norm, and `EXPLAINED`.
+
+    A column `step`, one for each framework, and last what rounding alone explains.
     """
-    import pandas as pd
+    apart = {name: training[f"weights_apart_{name}"] for name in name_frameworks(training, "weights_apart_")}
+    explained = [f"rounding_explains_{name}" for name in name_frameworks(training, "rounding_explains_")]
+    return _columns(training, apart | ({EXPLAINED: training[explained].max(axis=1)} if apart and explained else {}))
 
-    kept = np.unique(np.linspace(0, len(training) - 1, min(len(training), most)).round().astype(int))
-    steps = training.iloc[kept]
-    parts = [
-        steps[["step"]].assign(prefix=prefix, framework=name, value=steps[f"{prefix}{name}"])
-        for prefix in prefixes
-        for name in name_frameworks(training, prefix)
+
+def part_losses(training: pd.DataFrame) -> pd.DataFrame:
+    """Return the same as `part_weights` for the loss of the batch, relative to the reference's loss."""
+    losses = gather_losses(training)
+    if REFERENCE not in losses:
+        return losses[["step"]]
+    reference = losses.pop(REFERENCE)
+    apart = {name: (losses[name] - reference).abs() / reference.abs() for name in losses.columns.drop("step")}
+    explained = training.get("loss_rounding_explains")
+    return _columns(training, apart if explained is None else apart | {EXPLAINED: explained})
+
+
+def summarise_parting(training: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return for each framework how far its weights and its losses parted at most, beside the most that rounding explains.
+
+    `beyond` counts the steps that rounding does not explain; both are None where it is not known what it explains.
+    """
+    if "step" not in training:
+        return []
+    named = {"weights": part_weights(training), "loss": part_losses(training)}
+    return [
+        {"what": what, "framework": name, "largest": float(wide[name].max()), **_explain(wide, name)}
+        for what, wide in named.items()
+        for name in wide.columns.drop(["step", EXPLAINED], errors="ignore")
     ]
-    empty = training.iloc[:0].reindex(columns=["step", "prefix", "framework", "value"])
-    return pd.concat(parts).dropna(subset="value") if parts else empty
+
+
+def _explain(wide: pd.DataFrame, framework: str) -> dict[str, float | None]:
+    if EXPLAINED not in wide:
+        return {"explained": None, "beyond": None}
+    return {"explained": float(wide[EXPLAINED].max()), "beyond": int((wide[framework] > wide[EXPLAINED]).sum())}
+
+
+def thin_training(wide: pd.DataFrame, most: int = 400) -> pd.DataFrame:
+    """Return the columns in long form (`step`, `framework`, `value`) with steps left out evenly; the first and last stay."""
+    kept = np.unique(np.linspace(0, len(wide) - 1, min(len(wide), most)).round().astype(int))
+    return wide.iloc[kept].melt(id_vars="step", var_name="framework", value_name="value").dropna(subset="value")
+
+
+def _columns(training: pd.DataFrame, columns: Mapping[str, pd.Series[Any]]) -> pd.DataFrame:
+    return training[["step"]].assign(**columns)
 
 
 def name_frameworks(training: pd.DataFrame, prefix: str) -> list[str]:
     """Return the frameworks whose columns start with the prefix."""
-    return [str(name).removeprefix(prefix) for name in training.columns if str(name).startswith(prefix)]
+    names = [str(name).removeprefix(prefix) for name in training.columns if str(name).startswith(prefix)]
+    return [name for name in names if name != "rounding_explains"]  # `loss_rounding_explains` is no framework's loss
 
 
 def final_accuracies(training: pd.DataFrame) -> dict[str, float]:

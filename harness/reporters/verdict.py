@@ -79,7 +79,8 @@ def _notes(frame: pd.DataFrame, run: Run) -> list[str]:
     """Return what a reader must know beside the numbers: interruptions, missing backends, witnesses that deviate."""
     missing = [one for one in run.info.get("backends", ()) if one.get("status", "ok") != "ok"]
     notes = ["The run was interrupted; what was finished is here."] if run.info.get("interrupted") else []
-    notes += [f"The backend {one.get('name')} took no part: it is {one.get('status')}." for one in missing]
+    notes += [f"The backend {one.get('name')} took no part: {one.get('message') or one.get('status')}." for one in missing]
+    notes += [f"The known finding {stale} was not met: take it off the list." for stale in run.info.get("stale_findings", ())]
     unmeasured = int((frame["fails"] & frame["error_in_bounds"].isna()).sum())
     if unmeasured:
         notes.append(f"{words.plural(unmeasured, 'failing comparison')} had no error to measure (not finite, missing, crashed).")

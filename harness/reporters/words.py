@@ -61,14 +61,21 @@ def share(fraction: float) -> str:
 def measure(number: float) -> str:
     """Return a measured number with three digits, in words where it is not finite.
 
+    What is not exactly 1 never reads as 1: an error is within its bound or beyond it.
+
     >>> measure(0.3142), measure(1.2e-7), measure(float("inf")), measure(float("nan")), measure(12345.0)
     ('0.314', '1.2e-7', 'infinite', '–', '12,345')
+    >>> measure(0.99998), measure(1.0), measure(1.000004)
+    ('0.99998', '1', '1.000004')
     """
     if math.isnan(number):
         return MISSING
     if math.isinf(number):
         return "infinite" if number > 0 else "-infinite"
-    return f"{number:,.0f}" if 1000 <= abs(number) < 1e6 else _short(f"{number:.3g}")
+    if 1000 <= abs(number) < 1e6:
+        return f"{number:,.0f}"
+    digits = next((digits for digits in range(3, 17) if float(f"{number:.{digits}g}") != 1 or number == 1), 17)
+    return _short(f"{number:.{digits}g}")
 
 
 def brief(number: float) -> str:
@@ -76,10 +83,15 @@ def brief(number: float) -> str:
 
     >>> brief(0.3142), brief(1.26e-7), brief(373.4), brief(842761.0), brief(float("nan"))
     ('0.31', '1.3e-7', '373', '8.4e5', '–')
+    >>> brief(0.999), brief(1.0), brief(1.001)
+    ('<1', '1', '>1')
     """
     if not math.isfinite(number):
         return measure(number)
-    return f"{number:.0f}" if 100 <= abs(number) < 1e4 else _short(f"{number:.2g}")
+    if 100 <= abs(number) < 1e4:
+        return f"{number:.0f}"
+    shown = _short(f"{number:.2g}")
+    return shown if shown != "1" or number == 1 else "<1" if number < 1 else ">1"
 
 
 def seconds(duration: float) -> str:
@@ -128,14 +140,21 @@ def describe(info: Mapping[str, Any]) -> list[tuple[str, str]]:
         spent = (f"{phase} {seconds(float(duration))}" for phase, duration in info["phases"].items())
         told.append(("seconds by phase", ", ".join(spent)))
     groups = [name for name in GROUPS if info.get(name)]
-    return told + [(group, ", ".join(f"{name} {_setting(value)}" for name, value in info[group].items())) for group in groups]
+    return told + [(group, setting(info[group])) for group in groups]
 
 
-def _setting(value: Any) -> str:
-    """Return a setting as text; None is the default of every choice, which takes all."""
-    if value is None:
-        return "all"
-    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+def setting(value: Any) -> str:
+    """Return a setting as text; None is the default of every choice, which takes all.
+
+    >>> setting({"flushes": False, "accumulator": "float64"}), setting(["a", "b"]), setting("")
+    ('flushes no, accumulator float64', 'a b', 'none')
+    """
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {setting(one)}" for name, one in value.items())
+    if isinstance(value, list | tuple):
+        return " ".join(map(str, value)) or "none"
+    named = {None: "all", "": "none", True: "yes", False: "no"}
+    return named[value] if value is None or isinstance(value, bool) or value == "" else str(value)
 
 
 def _short(number: str) -> str:

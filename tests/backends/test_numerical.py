@@ -175,10 +175,14 @@ def test_at_an_exact_kink_the_doubt_is_infinite_and_elsewhere_it_is_not(layers, 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_kink_behind_a_projection_is_seen_from_the_parameters_that_move_it(layers, method):
     network = NetworkSpec({"x": 3}, (NodeSpec("affine1", "affine", ("x",), 6), NodeSpec("relu1", "relu", ("affine1",), 6)), 2)
-    problem = make_problem(Case(network, "float64", 2, hazards=("relu-zeros",)), layers)
+    problem = make_problem(Case(network, "float64", 8, hazards=("relu-zeros",)), layers)
     dead = (problem.params["affine1"]["W"] == 0).all(axis=0) & (problem.params["affine1"]["b"] == 0)
     assert dead.any()
-    assert (np.isinf(_run(problem, layers, method).uncertainty["affine1.b"]) == dead).all()
+    doubt = _run(problem, layers, method).uncertainty
+    assert (np.isinf(doubt["affine1.b"]) == dead).all()
+    # Behind negative inputs a step forward closes the gate, which alone would look as if nothing happened.
+    assert (problem.inputs["x"] < 0).all()
+    assert (np.isinf(doubt["affine1.W"]) == dead).all()
 
 
 def test_central_differences_shrink_their_step_below_a_near_kink():

@@ -38,6 +38,14 @@ def _raise(_: Any) -> Any:
     raise FloatingPointError("planted")
 
 
+def _lack(_: Any) -> Any:
+    raise ImportError("planted")
+
+
+def _leave(_: Any) -> Any:
+    raise SystemExit(0)
+
+
 def _in_place(value: Any, factor: float = 2.0) -> Any:
     """Scale the caller's array, where it may be written to."""
     value.flags.writeable = True
@@ -226,9 +234,7 @@ AFFINE: Mapping[str, Any] = {
         Affine, lambda layer, x: Affine.forward(layer, x) - layer.params["b"].astype(x.dtype)
     ),
     "one wrong element": alter_dx(Affine, lambda dx: put(dx, -1, 1.01 * dx.flat[-1] if dx.size else 0)),
-    "one wrong weight gradient": alter_grads(
-        Affine, lambda grads: {**grads, "W": put(grads["W"], 0, 1.01 * grads["W"].flat[0])}
-    ),
+    "one wrong weight gradient": alter_grads(Affine, lambda grads: {**grads, "W": put(grads["W"], 0, 1.01 * grads["W"].flat[0])}),
     "gradients counted twice": alter_grads(Affine, lambda grads: {name: 2 * value for name, value in grads.items()}),
     "gradients added up over passes": _Accumulates,
     "cache of the first forward pass kept": _KeepsFirst,
@@ -269,9 +275,7 @@ AFFINE: Mapping[str, Any] = {
 }
 ELEMENTWISE: Mapping[str, Any] = {
     "gate open at zero": replace_backward(ReLU, lambda layer, dy: dy * (layer.inputs[0] >= 0)),
-    "half a gate at zero": replace_backward(
-        ReLU, lambda layer, dy: dy * np.heaviside(layer.inputs[0], 0.5).astype(dy.dtype)
-    ),
+    "half a gate at zero": replace_backward(ReLU, lambda layer, dy: dy * np.heaviside(layer.inputs[0], 0.5).astype(dy.dtype)),
     "gate that leaks 1e-3": replace_backward(
         ReLU, lambda layer, dy: dy * np.where(layer.inputs[0] > 0, 1, 1e-3).astype(dy.dtype)
     ),
@@ -302,9 +306,7 @@ ELEMENTWISE: Mapping[str, Any] = {
     "product of the gradient with both inputs": replace_backward(
         Multiply, lambda layer, dy: (dy * layer.inputs[0] * layer.inputs[1],) * 2
     ),
-    "second input of the product without a gradient": replace_backward(
-        Multiply, lambda layer, dy: (dy * layer.inputs[1], None)
-    ),
+    "second input of the product without a gradient": replace_backward(Multiply, lambda layer, dy: (dy * layer.inputs[1], None)),
     "a gradient too many of the product": replace_backward(
         Multiply, lambda layer, dy: (dy * layer.inputs[1], dy * layer.inputs[0] * 1.0001)
     ),
@@ -342,6 +344,8 @@ ANY: Mapping[str, Any] = {
     "NaN in the output": alter_y(Sigmoid, lambda y: put(y, 0, np.nan)),
     "raising": alter_dx(Sigmoid, _raise),
     "raising forward": alter_y(Sigmoid, _raise),
+    "lacking a module": alter_dx(Sigmoid, _lack),
+    "leaving the program": alter_dx(Sigmoid, _leave),
     "returning None": alter_dx(Sigmoid, lambda dx: None),
     "returning None forward": alter_y(Sigmoid, lambda y: None),
     "returning a list": alter_dx(Sigmoid, lambda dx: [["a"]]),

@@ -10,7 +10,7 @@ import pytest
 from harness.reporters import figures, summaries
 from harness.reporters.html import LABELS, TEMPLATES, _errors, _palette, _speed, _timings, _training
 
-NAMES = ("ruler", "errors", "ratios", "sizes", "speedups", "losses", "parting")
+NAMES = ("ruler", "errors", "ratios", "sizes", "speedups", "losses", "weights", "losses-apart")
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +54,14 @@ def test_the_style_sheet_gives_every_colour_in_light_and_in_dark(drawn):
     used |= {f"--series-{number}" for number in range(figures.SERIES)}
     for name in used:
         assert len(re.findall(rf"{name}:", style)) == 2, f"{name} is given once for light and once for dark"
+
+
+@pytest.mark.parametrize("dtypes", [["float32"], ["float32", "float64"]])
+def test_one_dtype_takes_the_room_of_two(make_run, dtypes):
+    timings = make_run(rows=1).timings
+    table = summaries.summarise_timings(timings[timings["dtype"].isin(dtypes)]).query("ratio > 0 and phase == 'forward+backward'")
+    chart = figures.draw_ratios(table, figures.assign_colors(table["backend"].unique()))
+    assert 800 < int(ElementTree.fromstring(figures.render("ratios", "", chart).svg).attrib["width"]) < 950
 
 
 def test_a_backend_has_one_colour_in_all(drawn):

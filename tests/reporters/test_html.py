@@ -113,7 +113,7 @@ def test_it_loads_nothing(page):
 
 def test_every_picture_is_named_and_drawn_twice(page):
     figures = len(page.all("figure"))
-    assert figures == 7
+    assert figures == 8
     for kind in ("still", "live"):
         named = page.all("div", **{"class": kind, "role": "img"})
         assert len(named) == figures
@@ -135,7 +135,7 @@ def test_the_numbers_of_the_run_are_there(page, run):
 
 def test_what_is_data_reads_as_data(page):
     data = [json.loads(text) for attributes, text in page.scripts if attributes.get("type") == "application/json"]
-    assert sum("$schema" in one for one in data) == 7
+    assert sum("$schema" in one for one in data) == 8
     (failing, worst) = [json.loads(one["data_json"]) for one in data if isinstance(one, dict) and "data_json" in one]
     assert (len(failing), len(worst)) == (25, 200)
 
@@ -231,7 +231,7 @@ def test_a_browser_draws_it_without_a_word_on_the_console(hostile_run, tmp_path)
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     assert [line for line in done.stderr.splitlines() if "CONSOLE" in line] == []
     page = Page(done.stdout)
-    assert len(page.all("figure", **{"class": "chart is-live"})) == 7
+    assert len(page.all("figure", **{"class": "chart is-live"})) == 8
     assert len([table for table in page.all("table") if "dataTable" in table.get("class", "")]) == 2
     assert page.all("html", **{"class": "dark"})
     assert page.all("img") == []

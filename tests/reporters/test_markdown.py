@@ -33,6 +33,7 @@ def test_the_verdict_comes_first_and_all_parts_follow(make_run):
         "Timings",
         "Numerical differentiation",
         "Backpropagation over numerical differentiation",
+        "Training",
         "Run",
     ]
 

@@ -141,9 +141,29 @@ def test_growth_is_the_exponent():
 
 def test_a_long_training_is_thinned_but_keeps_its_ends(make_run):
     training = make_run(rows=1, steps=5000).training
-    losses = summaries.melt_training(training, ["loss_"], most=50)
+    losses = summaries.thin_training(summaries.gather_losses(training), most=50)
     assert losses.groupby("framework").size().to_dict() == {"numpy": 50, "torch": 50, "jax": 50}
     assert {losses["step"].min(), losses["step"].max()} == {0, 4999}
+
+
+def test_trajectories_part_from_the_reference_beside_what_rounding_explains():
+    losses = {"loss_numpy": [2.0, 4.0], "loss_jax": [2.0, 3.0], "loss_rounding_explains": [0.1, 0.2]}
+    weights = {"weights_apart_jax": [0.0, 0.3], "rounding_explains_jax": [0.1, 0.4], "rounding_explains_torch": [0.2, 0.1]}
+    training = pd.DataFrame({"step": [1, 2], **losses, **weights})
+    assert list(summaries.part_losses(training)["jax"]) == [0.0, 0.25]
+    assert list(summaries.part_weights(training)[summaries.EXPLAINED]) == [0.2, 0.4]
+    assert summaries.summarise_parting(training) == [
+        {"what": "weights", "framework": "jax", "largest": 0.3, "explained": 0.4, "beyond": 0},
+        {"what": "loss", "framework": "jax", "largest": 0.25, "explained": 0.2, "beyond": 1},
+    ]
+
+
+def test_what_nobody_measured_is_not_said_of_a_training():
+    training = pd.DataFrame({"step": [1, 2], "loss_numpy": [2.0, 4.0], "loss_jax": [2.0, 3.0]})
+    (row,) = summaries.summarise_parting(training)
+    assert (row["explained"], row["beyond"]) == (None, None)
+    assert summaries.summarise_parting(training.drop(columns="loss_jax")) == []
+    assert summaries.summarise_parting(pd.DataFrame()) == []
 
 
 def test_accuracies_are_the_last_known(make_run):

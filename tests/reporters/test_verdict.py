@@ -52,6 +52,17 @@ def test_an_interruption_and_a_missing_backend_are_told(make_run):
     assert any("jax" in note and "unavailable" in note for note in notes)
 
 
+def test_a_stale_finding_is_told(make_run):
+    run = make_run(rows=50)
+    assert any("jax-old was not met" in note for note in judge(replace(run, info={"stale_findings": ["jax-old"]})).notes)
+
+
+def test_an_error_just_within_its_bound_does_not_read_as_the_bound(make_run):
+    run = make_run(rows=50)
+    sentence = judge(replace(run, comparisons=run.comparisons.assign(error_in_bounds=0.99998))).sentence
+    assert "0.99998 of its bound" in sentence
+
+
 def test_a_witness_that_deviates_is_told_and_decides_nothing(make_run):
     comparisons = make_run(rows=500).comparisons
     witness = comparisons["backend"] == "numerical"
