@@ -62,14 +62,13 @@ class Contest:
     def hold(self, rng: np.random.Generator) -> None:
         """Let both sides run every problem; who is first is drawn for the first problem and changes with each next one."""
         order = [str(side) for side in rng.permutation(SIDES)]
-        with no_collection():
-            for side in order:
-                self._make(side)
-            for problem in self.problems:
-                returned = {side: self._time(side, problem) for side in order}
-                check_same(problem, returned["harness"], returned["own"])
-                self.outcomes.append(returned["harness"])
-                order.reverse()
+        for side in order:
+            self._make(side)
+        for problem in self.problems:
+            returned = {side: self._time(side, problem) for side in order}
+            check_same(problem, returned["harness"], returned["own"])
+            self.outcomes.append(returned["harness"])
+            order.reverse()
 
     def _make(self, side: str) -> None:
         case = self.problems[0].case
@@ -135,17 +134,23 @@ class Costs:
 
 
 def race(
-    cases: Sequence[Case], backends: Sequence[Backend], layers: Mapping[str, Any], rng: np.random.Generator, costs: Costs, judged: int
+    cases: Sequence[Case],
+    backends: Sequence[Backend],
+    layers: Mapping[str, Any],
+    rng: np.random.Generator,
+    costs: Costs,
+    judged: int,
 ) -> list[Contest]:
     """Return the contests of one network, held: one a dtype and backend. The first `judged` cases are judged too."""
     problems = [costs.clock("generate", case.dtype, partial(make_problem, case, layers)) for case in cases]
     contests = []
-    for dtype in dict.fromkeys(case.dtype for case in cases):
-        some = [problem for problem in problems if problem.case.dtype == dtype]
-        for backend in backends:
-            if backend.prepare(cases[0].network, dtype, layers) is not None:  # a backend may have nothing of its own to run
-                contests.append(Contest(backend, some, layers))
-                contests[-1].hold(rng)
+    with no_collection():
+        for dtype in dict.fromkeys(case.dtype for case in cases):
+            some = [problem for problem in problems if problem.case.dtype == dtype]
+            for backend in backends:
+                if backend.prepare(cases[0].network, dtype, layers) is not None:  # it may have nothing of its own to run
+                    contests.append(Contest(backend, some, layers))
+                    contests[-1].hold(rng)
     for problem in problems[:judged]:
         _judge(problem, layers, [contest for contest in contests if problem in contest.problems], costs)
     return contests

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Iterator, Mapping
@@ -10,6 +12,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import numpy as np
+
+PR_SET_PDEATHSIG = 1
 
 
 @contextmanager
@@ -82,8 +86,11 @@ _THREADS = "/proc/self/task"
 def settle_worker(folder: str, with_torch: bool) -> None:
     """Pin a worker process to a core that no other worker has, and limit its libraries to one thread, for good.
 
-    A core is taken by locking its file in `folder`; the lock goes when the process does, however it ends.
+    A core is taken by locking its file in `folder`; the lock goes when the process does, however it ends. On Linux the
+    worker ends when the run that started it does, even if that was killed.
     """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {_take_core(folder)})
     from threadpoolctl import threadpool_limits

@@ -74,9 +74,12 @@ class Training:
 
     @property
     def within(self) -> dict[str, bool]:
-        """Whether each framework's weights stayed, at every step, within what rounding explains."""
-        others = {name: run for name, run in self.trajectories.items() if name != "numpy"}
-        return {name: bool((run.weights_apart <= self.weights_explained).all()) for name, run in others.items()}
+        """Whether each framework's weights and loss stayed, at every step, within what rounding explains."""
+        return {name: self._explains(run) for name, run in self.trajectories.items() if name != "numpy"}
+
+    def _explains(self, run: Trajectory) -> bool:
+        weights, losses = run.weights_apart <= self.weights_explained, run.losses_apart <= self.losses_explained
+        return bool((weights & losses).all())
 
     def frame(self) -> pd.DataFrame:
         """Return one row a step: losses, how far the weights are apart, what rounding explains, and last the test accuracies."""
@@ -120,7 +123,7 @@ def train(
     Raises BadInput on an impossible setting and when scikit-learn is missing. A framework that is not installed is left
     out and named in `missing`. The caller's thread counts, flags and random states stay as they were.
     """
-    _check(steps=steps, batch=batch, hidden=hidden, dtype=dtype, learning_rate=learning_rate, frameworks=frameworks)
+    _check(seed, steps, batch, hidden, dtype, learning_rate, frameworks)
     digits, start = load_digits(seed, dtype), draw_weights(seed, hidden, dtype)
     batches = list(draw_batches(digits, seed, steps, batch))
     runs: dict[str, Callable[[], Iterator[Step]]] = {"numpy": partial(descend_numpy, start, batches, learning_rate)}
@@ -149,7 +152,9 @@ def draw_weights(seed: int, hidden: int, dtype: str) -> Weights:
 
 
 def draw_batches(digits: Digits, seed: int, steps: int, batch: int) -> Iterator[dict[str, Array]]:
-    """Yield `steps` random batches."""
+    """Yield `steps` random batches. Raises BadInput when a batch is larger than the digits are many."""
+    if batch > len(digits.x):
+        raise BadInput(f"--batch {batch}; accepted is a whole number from 1 to {len(digits.x)}, the digits for training")
     rng = np.random.default_rng([seed, 2])
     for _ in range(steps):
         chosen = rng.choice(len(digits.x), batch, replace=False)
@@ -280,10 +285,10 @@ def _shake(value: Array, bound: Array, rng: np.random.Generator) -> Array:
     return out
 
 
-def _check(*, steps: int, batch: int, hidden: int, dtype: str, learning_rate: float, frameworks: Sequence[str]) -> None:
-    for name, value in (("steps", steps), ("batch", batch), ("hidden", hidden)):
-        if value < 1:
-            raise BadInput(f"--{name} {value}; accepted is a whole number of at least 1")
+def _check(seed: int, steps: int, batch: int, hidden: int, dtype: str, learning_rate: float, frameworks: Sequence[str]) -> None:
+    for name, value, least in (("seed", seed, 0), ("steps", steps, 1), ("batch", batch, 1), ("hidden", hidden, 1)):
+        if value < least:
+            raise BadInput(f"--{name} {value}; accepted is a whole number of at least {least}")
     if dtype not in DTYPES:
         raise BadInput(f"--dtype {dtype}; accepted are {', '.join(DTYPES)}")
     if not 0 < learning_rate < np.inf:

@@ -18,7 +18,7 @@ from harness.core import Array, NodeTrace, Problem
 from harness.judge.measure import Measure, measure
 from harness.judge.oracle import HIGHER, NodeTruth, find_truth, lift
 from harness.judge.propagate import branch_arguments, exact, flat
-from harness.judge.rounding import oracle_margin
+from harness.judge.rounding import oracle_margin, oracle_share
 from reference_layers import Rounding
 
 FAN_OUT = "fan-out"
@@ -43,9 +43,25 @@ def judge_node(problem: Problem, kind: Any, name: str, seen: NodeTrace, rounding
     dtype, params, constants = problem.case.dtype, problem.params[name], _constants(problem, name)
     decisions = kind.decisions(make_numpy_namespace(), params, *seen.inputs) if hasattr(kind, "decisions") else None
     truth = find_truth(kind, params, seen.inputs, seen.dy, HIGHER[dtype], decisions)
-    bounds = _bounds(kind, params, seen, rounding, {} if decisions is None else {name: decisions}, name)
-    true = name_node(truth, constants)
-    got = name_node(seen, constants)
+    replayed = {} if decisions is None else {name: decisions}
+    bounds = _bounds(kind, params, seen, rounding, replayed, name)
+    true, got = name_node(truth, constants), name_node(seen, constants)
+    measures = _measure_all(true, got, bounds, truth, kind, dtype)
+    if rounding.rule != "formula" and any(value.verdict == "mismatch" for value in measures.values()):
+        own = _bounds(kind, params, seen, replace(rounding, rule="formula"), replayed, name)
+        bounds = {quantity: bound + oracle_share(dtype) * own[quantity] for quantity, bound in bounds.items()}
+        measures = _measure_all(true, got, bounds, truth, kind, dtype)
+    if decisions is not None and rounding.rule != "layer":
+        _excuse_conventions(measures, problem, kind, name, seen, decisions, truth, bounds)
+    if not seen.contract:
+        return measures
+    return {quantity: replace(value, verdict="contract", message=seen.contract) for quantity, value in measures.items()}
+
+
+def _measure_all(
+    true: Mapping[str, Any], got: Mapping[str, Any], bounds: Mapping[str, Array], truth: NodeTruth, kind: Any, dtype: str
+) -> dict[str, Measure]:
+    """Return the measure of each quantity that either the truth or the node names."""
     measures = {}
     for quantity in [*true, *(key for key in got if key not in true)]:
         if quantity not in true:
@@ -53,11 +69,7 @@ def judge_node(problem: Problem, kind: Any, name: str, seen: NodeTrace, rounding
             continue
         bound = bounds[quantity] * oracle_margin(dtype)
         measures[quantity] = doubt(measure(got.get(quantity), true[quantity], bound, dtype), quantity, truth, kind)
-    if decisions is not None and rounding.rule != "layer":
-        _excuse_conventions(measures, problem, kind, name, seen, decisions, truth, bounds)
-    if not seen.contract:
-        return measures
-    return {quantity: replace(value, verdict="contract", message=seen.contract) for quantity, value in measures.items()}
+    return measures
 
 
 def doubt(found: Measure, quantity: str, truth: NodeTruth, kind: Any) -> Measure:
