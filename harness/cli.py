@@ -14,6 +14,7 @@ from cyclopts import App, CycloptsError, Parameter
 from cyclopts.config import Toml
 
 CONFORMS, USAGE, HARNESS_FAILED, NOTHING_RAN = 0, 2, 3, 4
+WIDE = 160
 
 app = App(
     name="harness",
@@ -76,17 +77,21 @@ def run(
         Print the verdict alone.
     """
     from harness import runner
+    from harness.discovery import choose, find_reporters
+    from harness.table import open_folder
 
     settings = runner.Settings(cases, seed, backends, dtypes, layers, hazards, require, out, jobs, draws, timeout, timings)
     plan = runner.make_plan(settings)
+    chosen = [] if reporters == "none" else choose("reporter", reporters, find_reporters())
     for name, message in plan.missing.items():
         _say(f"[yellow]{name} is not installed and was not run:[/] {_escape(message)}", error=True)
     if lost := runner.require(plan):
         _say(f"[red]{_escape(lost)}[/]", error=True)
         return NOTHING_RAN
+    open_folder(out)
     info = _execute(plan, quiet)
-    if reporters != "none":
-        _write(out, reporters, quiet)
+    if chosen:
+        _write(out, chosen, quiet)
     _conclude(info)
     return int(info["exit_code"])
 
@@ -127,7 +132,9 @@ def report(run: Path = Path("reports/latest"), *, reporters: str = "all", out: P
     out
         Where to write; the run folder by default.
     """
-    _write(run, reporters, quiet=False, out=out)
+    from harness.discovery import choose, find_reporters
+
+    _write(run, choose("reporter", reporters, find_reporters()), quiet=False, out=out)
     return CONFORMS
 
 
@@ -244,13 +251,13 @@ def _execute(plan: Any, quiet: bool) -> dict[str, Any]:
         return execute(plan, advance)
 
 
-def _write(run: Path, wanted: str, quiet: bool, out: Path | None = None) -> None:
-    from harness.discovery import choose, find_reporters
+def _write(run: Path, chosen: list[str], quiet: bool, out: Path | None = None) -> None:
+    from harness.discovery import find_reporters
     from harness.table import load_run
 
     reporters = find_reporters()
     loaded = load_run(run)
-    for name in choose("reporter", wanted, reporters):
+    for name in chosen:
         for path in reporters[name].write(loaded, out or run):
             if not quiet:
                 _say(f"wrote {_escape(str(path))}")
@@ -295,14 +302,15 @@ def _find_case(case: str, run: Path) -> Any:
 
 def _print_rows(case: str, rows: list[Any]) -> None:
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    table = Table("backend", "node", "quantity", "check", "verdict", "error / bound", "ulps", "power", "compared", title=case)
+    names = ("backend", "node", "quantity", "check", "verdict", "error / bound", "ulps", "power", "compared")
+    table = Table(*[Column(name, overflow="fold") for name in names], title=case)
     for row in rows:
         colour = "red" if row.fails else "green" if row.verdict == "ok" else "yellow"
         numbers = (f"{row.error_in_bounds:.3g}", f"{row.ulps:.3g}", f"{row.power:.2g}", str(row.n_compared))
         table.add_row(row.backend, row.node, row.quantity, row.check, f"[{colour}]{row.verdict}[/]", *numbers)
-    console = Console()
+    console = Console() if sys.stdout.isatty() else Console(width=WIDE)
     console.print(table)
     for row in rows:
         if row.message:

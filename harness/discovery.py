@@ -47,7 +47,7 @@ def find_reporters() -> dict[str, Any]:
 
 
 def choose(kind: str, wanted: str | list[str] | tuple[str, ...] | None, known: Mapping[str, Any]) -> list[str]:
-    """Return the known names that are wanted, in order; None or "all" means all. Raises BadInput on an unknown one.
+    """Return the known names that are wanted, in order; None or "all" means all. Raises BadInput on an unknown one, or none.
 
     >>> choose("layer", "relu,add", {"add": 1, "relu": 2, "affine": 3})
     ['relu', 'add']
@@ -56,6 +56,8 @@ def choose(kind: str, wanted: str | list[str] | tuple[str, ...] | None, known: M
     names = [name.strip() for name in names if name.strip()]
     if names == ["all"]:
         return list(known)
+    if not names:
+        raise BadInput(f"no {kind} is named; accepted are all or {', '.join(sorted(known))}")
     for name in names:
         if name not in known:
             raise BadInput(f"unknown {kind} {name!r}; accepted are {', '.join(sorted(known))}")

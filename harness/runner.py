@@ -121,9 +121,16 @@ class Tally:
 
 def make_plan(settings: Settings) -> Plan:
     """Return the plan of the settings. Raises BadInput, naming the setting, on an unknown name or an impossible number."""
-    for name, value, least in (("cases", settings.cases, 1), ("seed", settings.seed, 0), ("draws", settings.draws, 1)):
+    for name, value, least in (
+        ("cases", settings.cases, 1),
+        ("seed", settings.seed, 0),
+        ("draws", settings.draws, 1),
+        ("jobs", settings.jobs, -1),
+    ):
         if value < least:
             raise BadInput(f"--{name} {value}; accepted is a whole number of at least {least}")
+    if not settings.timeout > 0:
+        raise BadInput(f"--timeout {settings.timeout:g}; accepted is a number of seconds above 0")
     every = find_layers()
     layers = {name: every[name] for name in choose("layer", settings.layers, every)}
     dtypes = tuple(choose("dtype", settings.dtypes, dict.fromkeys(DTYPES)))

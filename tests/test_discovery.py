@@ -81,6 +81,16 @@ def test_looking_imports_no_framework():
 
 
 @pytest.fixture
+def fresh_discovery():
+    """Let discovery look again, before the test and after it."""
+    find_layers.cache_clear()
+    find_backends.cache_clear()
+    yield
+    find_layers.cache_clear()
+    find_backends.cache_clear()
+
+
+@pytest.fixture
 def entry(monkeypatch, fresh_discovery):
     """Offer objects as entry points of other distributions."""
 

@@ -114,6 +114,16 @@ def test_the_report_in_the_guide_works(tmp_path):
     assert re.findall(r"(\w+) +(\d)", path.read_text("utf-8")) == [("ok", "2"), ("mismatch", "1")]
 
 
+def test_the_example_in_the_readme_prints_what_the_readme_says(capsys):
+    text = (ROOT / "README.md").read_text("utf-8")
+    source = re.search(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    printed = re.search(r"^sigmoid1.*$", text, re.MULTILINE)
+    exec(source.group(1), {"__name__": "readme"})
+    told, found = printed.group(), capsys.readouterr().out
+    assert found.split(" = ")[0] == told.split(" = ")[0]
+    assert "336 of 336 entries" in found
+
+
 def test_the_layer_in_the_guide_works():
     guide = _read_guide(0)
     results = doctest.testmod(guide)

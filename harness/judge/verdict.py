@@ -54,11 +54,13 @@ def judge(bench: Bench, backend: Backend, outcome: Outcome, trace: Mapping[str, 
         wiring = judge_wiring(bench.problem, trace, outcome.gradients, np.asarray(outcome.y), unit) if backend.decides else {}
     decisions = _decisions(bench, outcome, trace if usable else None)
     network, nowhere = _judge_network(bench, backend, outcome, decisions)
+    network = _follow_convention(network, local)
     if trace is not None and parted:
         nowhere["network", "trace"] = Measure("contract", message=describe_parting(trace, parted))
     local |= _hand_on(bench.problem, local, wiring) if usable else {}
     keys = [*local, *(key for key in network if key not in local)]
     noise = _judge_noise(bench, backend, outcome, decisions, {key: _power(key, local, network) for key in network})
+    noise = _follow_convention(noise, local)
     rows = [_join(bench, backend, key, local.get(key), network.get(key), noise.get(key)) for key in keys]
     rows += [_row(bench, backend, key, value, {"check": "local", "layer": FAN_OUT}) for key, value in wiring.items()]
     return rows + [_row(bench, backend, key, value, {"check": "network"}) for key, value in nowhere.items()]
@@ -79,6 +81,21 @@ def _decisions(bench: Bench, outcome: Outcome, trace: Mapping[str, NodeTrace] | 
         for name, seen in trace.items()
         if hasattr(kinds[name], "decisions")
     }
+
+
+def _follow_convention(network: Mapping[Key, Measure], local: Mapping[Key, Measure]) -> dict[Key, Measure]:
+    """Return the measures of the whole network; behind a node that took another subgradient, what differs is that convention too.
+
+    The oracle cannot replay a subgradient between its branches, but every node was judged on what it received.
+    """
+    nodes = [node for (node, _), value in local.items() if value.verdict == "convention"]
+    message = f"another subgradient was taken at an exact kink of {', '.join(nodes)}"
+    followed: dict[Key, Measure] = {
+        key: replace(value, verdict="convention", message=message)
+        for key, value in network.items()
+        if value.verdict == "mismatch"
+    }
+    return {**network, **followed} if nodes else dict(network)
 
 
 def _hand_on(problem: Problem, local: Mapping[Key, Measure], wiring: Mapping[Key, Measure]) -> dict[Key, Measure]:
