@@ -61,7 +61,7 @@ def _expect(problem: Problem, right: Mapping[str, Array], planted: Mapping[str, 
         if row is None or not (row.fails and row.local_error_in_bounds > 1 and row.network_error_in_bounds > 1):
             raise JudgeFault(f"a planted fault passes for right: {fault}")
         told = float(right[name][tuple(map(int, row.worst_index.split()))])
-        if not np.isclose(row.expected, told, rtol=1e-3):
+        if not abs(row.expected - told) <= np.finfo(problem.case.dtype).eps * abs(told):  # what rounding the truth does
             raise JudgeFault(f"the truth is told as {row.expected!r}, it is {told!r}: {fault}")
 
 
