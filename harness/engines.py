@@ -10,14 +10,18 @@ import multiprocessing
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, TimeoutError, wait
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from harness.core import Case, Comparison, Status
 from harness.discovery import find_backends, find_layers
 from harness.isolation import one_thread, quiet, settle_worker
 from harness.shards import ShardResult, run_shard
+
+POOLS = 10
 
 
 @dataclass(frozen=True)
@@ -62,23 +66,41 @@ def _import_frameworks(names: Iterable[str]) -> None:
 
 
 def run_guarded(shards: Iterable[Shard], jobs: int, timeout: float) -> Iterator[tuple[Shard, ShardResult]]:
-    """Yield each shard with its result as it is done, from `jobs` worker processes of one core and one thread each."""
+    """Yield each shard with its result as it is done, from `jobs` worker processes of one core and one thread each.
+
+    A worker that dies before its pool has heard what it was at breaks the pool: what was under way goes to a new one.
+    """
+    waiting, broken = iter(shards), 0
+    while broken < POOLS:
+        running: dict[Future[ShardResult], Shard] = {}
+        try:
+            for done in _run_pool(waiting, running, jobs, timeout):
+                broken = 0
+                yield done
+            return
+        except BrokenProcessPool:
+            waiting, broken = chain(list(running.values()), waiting), broken + 1
+    raise RuntimeError(f"{POOLS} pools of worker processes broke one after the other, and nothing was done")
+
+
+def _run_pool(
+    waiting: Iterator[Shard], running: dict[Future[ShardResult], Shard], jobs: int, timeout: float
+) -> Iterator[tuple[Shard, ShardResult]]:
+    """Run shards in one pool; `running` tells what is under way."""
     from pebble import ProcessPool
 
-    waiting = iter(shards)
+    first = next(waiting, None)
+    if first is None:
+        return
     with tempfile.TemporaryDirectory() as cores:
-        first = next(waiting, None)
-        if first is None:
-            return
         pool = ProcessPool(
             max_workers=jobs,
             context=multiprocessing.get_context("spawn"),
             initializer=settle_worker,
             initargs=[cores, any(name.startswith("torch") for name in first.backends)],
         )
-        running: dict[Future[ShardResult], Shard] = {pool.schedule(run_named, args=[first], timeout=timeout): first}
         try:
-            yield from _collect(pool, running, waiting, 2 * jobs, timeout)
+            yield from _collect(pool, running, chain([first], waiting), 2 * jobs, timeout)
             pool.close()  # type: ignore[no-untyped-call]  # reason: pebble annotates its pools in part
         finally:
             pool.stop()  # type: ignore[no-untyped-call]  # reason: as above
@@ -91,18 +113,28 @@ def _collect(
     """Keep `most` shards scheduled, and yield what is done."""
     while True:
         while len(running) < most and (shard := next(waiting, None)) is not None:
-            running[pool.schedule(run_named, args=[shard], timeout=timeout)] = shard
+            running[_schedule(pool, shard, timeout)] = shard
         if not running:
             return
         for future in wait(running, return_when=FIRST_COMPLETED).done:
-            shard = running.pop(future)
             result, status, message = _open(future, timeout)
+            shard = running.pop(future)
             if result is not None:
                 yield shard, result
             elif shard.is_single:
                 yield shard, ShardResult([failed_row(shard.cases[0], shard.backends[0], status, message)])
             else:
-                running.update({pool.schedule(run_named, args=[part], timeout=timeout): part for part in shard.split()})
+                running.update({_schedule(pool, part, timeout): part for part in shard.split()})
+
+
+def _schedule(pool: Any, shard: Shard, timeout: float) -> Future[ShardResult]:
+    """Return the future of the shard; where the pool is broken already, one that says so."""
+    try:
+        future: Future[ShardResult] = pool.schedule(run_named, args=[shard], timeout=timeout)
+    except RuntimeError as error:
+        future = Future()
+        future.set_exception(BrokenProcessPool(str(error)))
+    return future
 
 
 def _open(future: Future[ShardResult], timeout: float) -> tuple[ShardResult | None, Status, str]:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
+import pebble
 import pytest
 
 from harness.core import Case, NetworkSpec, NodeSpec
-from harness.engines import Shard, choose_engine, failed_row, run_here
+from harness.engines import Shard, choose_engine, failed_row, run_guarded, run_here
 from harness.runner import Settings, make_plan
 
 LAYER = '''
@@ -120,6 +124,63 @@ def test_a_row_of_what_never_came_back_decides_unless_its_backend_is_a_witness()
     assert failed_row(CASES[0], "numpy", "crash", "gone").fails
     assert not failed_row(CASES[0], "numerical", "timeout", "gone").fails
     assert failed_row(CASES[0], "numpy", "crash", "gone").variant == "layer"
+
+
+class NoPool:
+    """A pool that runs at once what is scheduled, in this process."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.broken = False
+
+    def schedule(self, function: Any, args: Any, timeout: float) -> Any:
+        future: Future[Any] = Future()
+        future.set_result(function(*args))
+        return future
+
+    def failed(self, error: Exception) -> Any:
+        future: Future[Any] = Future()
+        future.set_exception(error)
+        return future
+
+    def close(self) -> None:
+        assert not self.broken
+
+    def stop(self) -> None:
+        self.stopped = True
+
+    def join(self) -> None:
+        assert self.stopped
+
+
+class BreakingPool(NoPool):
+    """A pool that breaks at its first shards, `breaks` times over all pools."""
+
+    breaks = 0
+
+    def schedule(self, function: Any, args: Any, timeout: float) -> Any:
+        if self.broken or type(self).breaks > 0:
+            if not self.broken:
+                type(self).breaks -= 1
+                self.broken = True
+                return self.failed(BrokenProcessPool("All workers expired"))
+            raise RuntimeError("Unexpected error within the Pool")
+        return super().schedule(function, args, timeout)
+
+
+@pytest.mark.parametrize("breaks", [1, 5])
+def test_what_a_broken_pool_had_under_way_goes_to_a_new_one(monkeypatch, breaks):
+    monkeypatch.setattr(pebble, "ProcessPool", BreakingPool)
+    monkeypatch.setattr(BreakingPool, "breaks", breaks)
+    shards = [Shard((case,), ("numpy",)) for case in CASES]
+    done = [shard.cases[0].seed for shard, result in run_guarded(shards, 1, 1.0) if result.comparisons]
+    assert sorted(done) == [1, 2, 3]
+
+
+def test_pools_that_do_nothing_but_break_are_a_fault(monkeypatch):
+    monkeypatch.setattr(pebble, "ProcessPool", BreakingPool)
+    monkeypatch.setattr(BreakingPool, "breaks", 100)
+    with pytest.raises(RuntimeError, match="10 pools of worker processes broke one after the other"):
+        list(run_guarded([Shard(CASES, ("numpy",))], 1, 1.0))
 
 
 def test_no_shards_are_no_results():
