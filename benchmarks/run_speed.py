@@ -65,7 +65,7 @@ def main(*, cases: int = 2000, seed: int = 1, judged: int = 2, whole: int = 60, 
     wall = time.perf_counter() - started
     busy = (time.process_time() - cpu) / wall
     rows = summarise(records)
-    console = Console()
+    console = Console(width=110)
     console.print(draw_ratios(rows, f"{cases} cases in {wall:.0f} s, processor time / wall time {busy:.2f}"), draw_costs(costs))
     if whole:
         console.print(run_whole(whole, seed))

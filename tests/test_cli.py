@@ -280,10 +280,13 @@ def test_a_run_that_is_interrupted_keeps_what_is_done_and_says_so(folder, send):
         "--out",
         "run",
     ]
+    # A shell starts what runs in its background deaf to interruptions, and a child would be deaf too.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
         [sys.executable, "-m", "harness", *words], cwd=folder, env=make_environment(folder),
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
+    signal.signal(signal.SIGINT, before)
     log = folder / "run" / "cases.jsonl"
     deadline = time.monotonic() + 60
     while not (log.exists() and log.read_text().count("\n") >= 40) and time.monotonic() < deadline:
