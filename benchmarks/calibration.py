@@ -26,7 +26,7 @@ from rich.table import Table
 
 from harness.array_api import make_numpy_namespace
 from harness.cases import list_hazards, make_problem, plan_cases
-from harness.core import DTYPES, Array, Backend, NodeTrace, Outcome, Problem
+from harness.core import USUAL_DTYPES, Array, Backend, NodeTrace, Outcome, Problem
 from harness.discovery import find_backends, find_layers
 from harness.isolation import one_thread, quiet
 from harness.judge.measure import measure
@@ -86,9 +86,9 @@ def measure_runs(networks: int, seed: int, backends: Sequence[Backend]) -> tuple
     noise: list[dict[str, Any]] = []
     power: list[dict[str, Any]] = []
     with one_thread(), quiet():
-        for problem in _draw(networks, seed, layers, DTYPES[1:], list(list_hazards(layers))):
+        for problem in _draw(networks, seed, layers, USUAL_DTYPES[1:], list(list_hazards(layers))):
             noise += find_noise(problem, layers, backends)
-        for problem in _draw(networks, seed, layers, DTYPES, []):
+        for problem in _draw(networks, seed, layers, USUAL_DTYPES, []):
             power += find_power(problem, layers, known["numpy"], seed)
     return pd.DataFrame(noise), pd.DataFrame(power)
 

@@ -32,7 +32,7 @@ from rich.table import Table
 from benchmarks.by_hand import LAYERS
 from benchmarks.contest import Costs, race
 from harness.cases import list_hazards, plan_cases
-from harness.core import DTYPES, Case
+from harness.core import USUAL_DTYPES, Case
 from harness.discovery import find_backends, find_layers
 from harness.isolation import one_thread, quiet
 
@@ -92,7 +92,7 @@ def measure(cases: int, seed: int, judged: int) -> tuple[pd.DataFrame, Costs]:
 
 
 def _plan(cases: int, seed: int, layers: Any) -> Iterator[list[Case]]:
-    return plan_cases(cases, seed, layers, dtypes=DTYPES, hazards=list(list_hazards(layers)))
+    return plan_cases(cases, seed, layers, dtypes=USUAL_DTYPES, hazards=list(list_hazards(layers)))
 
 
 def summarise(records: pd.DataFrame) -> pd.DataFrame:

@@ -12,6 +12,7 @@ import numpy as np
 
 from harness.array_api import make_numpy_namespace
 from harness.core import LABELS, STORAGES, Array, BadInput, Case, NetworkSpec, Problem, freeze
+from harness.floats import find_format, is_float
 from harness.networks import SeededChooser, draw_network, draw_single, resize
 
 DRAWS = 20
@@ -72,7 +73,7 @@ def plan_cases(
 
 def find_case(origin: str, layers: Mapping[str, Any], dtypes: Sequence[str], draws: int = DRAWS) -> Case:
     """Return the case that a default plan gives an id such as `s1n42d7-f32-9fa31c0b`. Raises BadInput when it gives another."""
-    match = re.fullmatch(r"s(\d+)n(\d+)d(\d+)-f(?:32|64)-[0-9a-f]{8}", origin)
+    match = re.fullmatch(r"s(\d+)n(\d+)d(\d+)-b?f\d\d-[0-9a-f]{8}", origin)
     if not match:
         accepted = "an id such as s1n42d7-f32-9fa31c0b, a file of JSON, or an id of the run folder"
         raise BadInput(f"case id {origin!r}; accepted is {accepted}")
@@ -108,13 +109,14 @@ def _draw_case(
 ) -> Case:  # fmt: skip
     rng = np.random.default_rng([seed, index, draw])
     labels = LABELS[int(np.random.default_rng([seed, index]).integers(len(LABELS)))]
-    planted = _draw_hazards(rng, network, layers, hazards) if rng.random() < 1 / 3 else ()
+    dtype = dtypes[draw % len(dtypes)]
+    planted = _draw_hazards(rng, network, layers, hazards, dtype) if rng.random() < 1 / 3 else ()
     storages = [SHAPE_HAZARDS[name].storage for name in planted if name in SHAPE_HAZARDS]
     return Case(
         network=network,
-        dtype=dtypes[draw % len(dtypes)],
+        dtype=dtype,
         seed=int(rng.integers(2**31)),
-        scale=float(np.float32(10 ** rng.uniform(-2, 2))),
+        scale=float(np.float32(10 ** (rng.uniform(-2, 2) * _share_of_scales(dtype)))),
         gain=float(np.float32(10 ** rng.uniform(-0.5, 0.5))),
         labels=labels,
         storage=storages[0] if storages else "C",
@@ -123,11 +125,17 @@ def _draw_case(
     )
 
 
+def _share_of_scales(dtype: str) -> float:
+    """Return 1 for formats that hold the squares of inputs of any scale, 1/2 for float16, whose largest number is 65504."""
+    return 1.0 if find_format(dtype).largest > 1e30 else 0.5
+
+
 def _draw_hazards(
-    rng: np.random.Generator, network: NetworkSpec, layers: Mapping[str, Any], hazards: Sequence[str]
+    rng: np.random.Generator, network: NetworkSpec, layers: Mapping[str, Any], hazards: Sequence[str], dtype: str
 ) -> tuple[str, ...]:
-    """Return one hazard of storage or values that the network can have, if there is one."""
-    present = {hazard.name for node in network.nodes if _feeds(network, node, layers) for hazard in layers[node.layer].hazards}
+    """Return one hazard of storage or values that the network and the dtype can have, if there is one."""
+    planted = [hazard for node in network.nodes if _feeds(network, node, layers) for hazard in layers[node.layer].hazards]
+    present = {hazard.name for hazard in planted if hazard.reach**2 < find_format(dtype).largest * 16}
     fitting = [name for name in hazards if name in present or (name in SHAPE_HAZARDS and SHAPE_HAZARDS[name].storage != "C")]
     return (fitting[int(rng.integers(len(fitting)))],) if fitting else ()
 
@@ -137,7 +145,8 @@ def make_problem(case: Case, layers: Mapping[str, Any]) -> Problem:
 
     Inputs and weights are random; each projection is scaled by what it makes of this batch, so that depth neither
     saturates nor starves the network, and redrawn while less than a quarter of the gates behind it are open. The
-    cotangent has random signs and sizes from 0.5 to 2, never near 0. Raises BadInput on an unknown layer.
+    cotangent has random signs and sizes from 0.5 to 2, never near 0 (times the batch in float16).
+    Raises BadInput on an unknown layer.
     """
     rng = np.random.default_rng(case.seed)
     for node in case.network.nodes:
@@ -147,7 +156,7 @@ def make_problem(case: Case, layers: Mapping[str, Any]) -> Problem:
     params: dict[str, dict[str, Array]] = {}
     with np.errstate(all="ignore"):
         output = _draw_params(rng, case, layers, inputs, params)
-    dy = rng.choice([-1.0, 1.0], output.shape) * rng.uniform(0.5, 2.0, output.shape)
+    dy = rng.choice([-1.0, 1.0], output.shape) * rng.uniform(0.5, 2.0, output.shape) * _loss_scale(case, layers)
     stored = {name: {key: _store(value, case) for key, value in group.items()} for name, group in params.items()}
     constants = {node.inputs[i] for node in case.network.nodes for i in _constants(layers[node.layer])}
     return Problem(
@@ -157,6 +166,12 @@ def make_problem(case: Case, layers: Mapping[str, Any]) -> Problem:
         constants=frozenset(constants & set(inputs)),
         dy=_store(np.asarray(dy), replace(case, storage="C")),
     )
+
+
+def _loss_scale(case: Case, layers: Mapping[str, Any]) -> float:
+    """Return what float16 networks multiply a mean loss by, as mixed-precision training does: gradients would underflow."""
+    is_mean = layers[case.network.output.layer].place == "loss"
+    return float(2 ** max(case.network.batch - 1, 0).bit_length()) if is_mean and case.dtype == "float16" else 1.0
 
 
 def _constants(kind: Any) -> list[int]:
@@ -244,12 +259,12 @@ def _gates_open(network: NetworkSpec, name: str, layers: Mapping[str, Any], valu
 
 def _round(value: Array, dtype: str) -> Array:
     """Return floats as the dtype will store them, in float64; integers as they are."""
-    return value.astype(dtype).astype(np.float64) if value.dtype.kind == "f" else value
+    return value.astype(find_format(dtype).dtype).astype(np.float64) if is_float(value) else value
 
 
 def _store(value: Array, case: Case) -> Array:
     """Return the array in the case's dtype and storage, read-only."""
-    stored = value.astype(case.dtype) if value.dtype.kind == "f" else value.astype(np.int64)
+    stored = value.astype(find_format(case.dtype).dtype) if is_float(value) else value.astype(np.int64)
     if case.storage == "fortran":
         stored = np.asfortranarray(stored)
     if case.storage == "strided" and stored.ndim:

@@ -31,7 +31,7 @@ def run(
     cases: int = 500,
     seed: int = 0,
     backends: str = "all",
-    dtypes: str = "all",
+    dtypes: str = "float64,float32",
     layers: str = "all",
     hazards: str = "all",
     require: str = "",
@@ -54,7 +54,7 @@ def run(
     backends
         Backends or frameworks, comma-separated (`harness list backends`).
     dtypes
-        float64, float32, or both.
+        float64, float32, bfloat16, float16, comma-separated, or all.
     layers
         Layers of the random networks (`harness list layers`).
     hazards
@@ -176,6 +176,67 @@ def train(
     return CONFORMS if good else 1
 
 
+@app.command
+def selftest(
+    *,
+    networks: int = 100,
+    mutated: int = 20,
+    seed: int = 0,
+    dtypes: str = "all",
+    backends: str = "numpy,torch,jax",
+    against: str = "none",
+    layers: str = "all",
+    out: Path = Path("reports/latest"),
+    jobs: int = -1,
+    part: str = "1/1",
+    timeout: float = 600.0,
+    quiet: Annotated[bool, Parameter(name=["--quiet", "-q"], negative="")] = False,
+) -> int:
+    """Would this test have found a fault? Plant faults and count what is found, and judge right networks and count false alarms.
+
+    Exit code 0 only with no false alarm and every threshold met.
+
+    Parameters
+    ----------
+    networks
+        How many right networks, each in every dtype; JAX runs every tenth.
+    mutated
+        In how many networks a dtype every fault that fits is planted.
+    seed
+        The seed of the networks and of where faults are planted.
+    dtypes
+        float64, float32, bfloat16, float16, or all.
+    backends
+        Backends or frameworks that judge the right networks.
+    against
+        Tools to give the same faults to: gradcheck, check_grads, autograd, allclose, assert_close, all or none.
+    layers
+        Layers of the networks: name your own to ask whether a fault in it would be found.
+    out
+        The folder that gets `selftest.csv` and its likes, a run folder or a new one.
+    jobs
+        Worker processes of one core each; -1 is one for each core, 0 runs in this process.
+    part
+        Which part of how many to run, such as 3/10; parts in one folder are added up.
+    timeout
+        Seconds after which a network counts as hanging.
+    quiet
+        Print the verdict alone.
+    """
+    from harness.selftest import plan as selftests
+
+    settings = selftests.Settings(networks, mutated, seed, dtypes, backends, against, layers, out, jobs, part, timeout)
+    plan = selftests.make_plan(settings)
+    if lost := selftests.find_lost(plan):
+        _say(f"[red]{_escape(lost)}[/]", error=True)
+        return NOTHING_RAN
+    for name, message in plan.missing.items():
+        _say(f"[yellow]{name} is not installed and was not run:[/] {_escape(message)}", error=True)
+    from harness.selftest.screen import run_on_screen
+
+    return run_on_screen(plan, quiet)
+
+
 @app.command(name="list")
 def list_(kind: Literal["layers", "backends", "hazards", "reporters"]) -> int:
     """List what discovery finds.
@@ -283,7 +344,7 @@ def _find_case(case: str, run: Path) -> Any:
     import json
 
     from harness.cases import find_case
-    from harness.core import DTYPES, BadInput, case_from_json
+    from harness.core import USUAL_DTYPES, BadInput, case_from_json
     from harness.discovery import find_layers
 
     if case.lstrip().startswith("{"):
@@ -297,7 +358,7 @@ def _find_case(case: str, run: Path) -> Any:
     for line in log.read_text(encoding="utf-8").splitlines() if log.exists() else []:
         if f'"{case}"' in line and (record := json.loads(line))["id"] == case:
             return case_from_json(json.dumps(record["case"]))
-    return find_case(case, find_layers(), DTYPES)
+    return find_case(case, find_layers(), USUAL_DTYPES)
 
 
 def _print_rows(case: str, rows: list[Any]) -> None:

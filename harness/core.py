@@ -13,7 +13,8 @@ from typing import Any, Literal, Protocol
 import numpy.typing as npt
 
 Array = npt.NDArray[Any]
-DTYPES = ("float64", "float32")
+DTYPES = ("float64", "float32", "bfloat16", "float16")
+USUAL_DTYPES = DTYPES[:2]
 PROJECTIONS = "projections"
 LABELS = ("integer", "one_hot", "soft")
 STORAGES = ("C", "fortran", "strided")
@@ -30,6 +31,8 @@ Verdict = Literal[
     "missing",
     "vacuous",
     "powerless",
+    "reduced-precision",
+    "constant",
     "contract",
     "error",
     "unsupported",
@@ -37,7 +40,8 @@ Verdict = Literal[
     "crash",
     "timeout",
 ]
-PASSING: frozenset[Verdict] = frozenset({"ok", "convention", "powerless", "unsupported", "unavailable"})
+FINDINGS: frozenset[Verdict] = frozenset({"convention", "reduced-precision", "constant"})
+PASSING: frozenset[Verdict] = FINDINGS | {"ok", "powerless", "unsupported", "unavailable"}
 
 
 class BadInput(ValueError):
@@ -168,11 +172,15 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Arithmetic:
-    """What a backend says of its arithmetic: the error of exp and log in unit roundoffs, and whether subnormals flush."""
+    """What a backend says of its arithmetic: the error of exp and log in unit roundoffs, and whether subnormals flush.
+
+    Networks in bfloat16 and float16 compute in float32 and round at their edges; ops of a framework's own compute
+    in the narrow format, and their sums and products in `accumulator` where that is wider.
+    """
 
     elementary: float = 5.0
     flushes: bool = True
-    accumulator: str = "the storage dtype"
+    accumulator: str = "float32, or the storage dtype where that is wider"
 
 
 @dataclass(frozen=True)
@@ -180,7 +188,9 @@ class Comparison:
     """One row of the table: a case, a backend, a quantity, and how far it is from the truth.
 
     Errors are measured three ways: in units of the bound, in ulps of the true value, and relative
-    to the tensor's norm. `power` is the smallest relative error that would surely have been seen.
+    to the tensor's norm. `power` is the smallest relative error that would surely have been seen;
+    `seen_percent` and `seen_millionth` are the shares of the entries in which a relative error of
+    1e-2 and of 1e-6 would have been. `culprit` says who is wrong, where something is.
     """
 
     case: str
@@ -198,14 +208,19 @@ class Comparison:
     error_in_bounds: float = float("nan")
     local_error_in_bounds: float = float("nan")
     network_error_in_bounds: float = float("nan")
+    noise_error_in_bounds: float = float("nan")
+    lifted_error_in_bounds: float = float("nan")
     ulps: float = float("nan")
     relative_to_norm: float = float("nan")
     power: float = float("nan")
+    seen_percent: float = float("nan")
+    seen_millionth: float = float("nan")
     n_compared: int = 0
     n_wrong: int = 0
     worst_index: str = ""
     got: float = float("nan")
     expected: float = float("nan")
+    culprit: str = ""
     message: str = ""
 
     @property

@@ -19,6 +19,7 @@ from typing import Any
 from harness.core import Case, Comparison, Status
 from harness.discovery import find_backends, find_layers
 from harness.isolation import one_thread, quiet, settle_worker
+from harness.judge.worked import judge_worked, lose_worked
 from harness.shards import ShardResult, run_shard
 
 POOLS = 10
@@ -26,10 +27,12 @@ POOLS = 10
 
 @dataclass(frozen=True)
 class Shard:
-    """Cases of one network and the names of the backends that run them."""
+    """Cases of one network and the names of the backends that run them; or a layer whose worked values are to be met."""
 
-    cases: tuple[Case, ...]
-    backends: tuple[str, ...]
+    cases: tuple[Case, ...] = ()
+    backends: tuple[str, ...] = ()
+    worked: str = ""
+    dtypes: tuple[str, ...] = ()
 
     def split(self) -> list[Shard]:
         """Return smaller shards, the shard itself where it is a single case on a single backend."""
@@ -40,12 +43,20 @@ class Shard:
     @property
     def is_single(self) -> bool:
         """Whether nothing is left to split."""
-        return len(self.cases) == 1 and len(self.backends) == 1
+        return bool(self.worked) or (len(self.cases) == 1 and len(self.backends) == 1)
+
+    def fail(self, status: Status, message: str) -> Comparison:
+        """Return the row of a single shard that never came back."""
+        if self.worked:
+            return lose_worked(self.worked, "+".join(self.dtypes), status, message)
+        return failed_row(self.cases[0], self.backends[0], status, message)
 
 
 def run_named(shard: Shard) -> ShardResult:
     """Run a shard with the layers and backends that discovery finds."""
     known = find_backends()
+    if shard.worked:
+        return ShardResult(judge_worked({shard.worked: find_layers()[shard.worked]}, shard.dtypes))
     return run_shard(shard.cases, [known[name] for name in shard.backends], find_layers(), known)
 
 
@@ -122,7 +133,7 @@ def _collect(
             if result is not None:
                 yield shard, result
             elif shard.is_single:
-                yield shard, ShardResult([failed_row(shard.cases[0], shard.backends[0], status, message)])
+                yield shard, ShardResult([shard.fail(status, message)])
             else:
                 running.update({_schedule(pool, part, timeout): part for part in shard.split()})
 

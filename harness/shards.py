@@ -9,13 +9,18 @@ from typing import Any
 
 from harness.array_api import Unsupported
 from harness.cases import make_problem
-from harness.core import Backend, Case, Comparison, Discrepancy, NodeTrace, Outcome, Problem, Program, Status
+from harness.core import PASSING, Backend, Case, Comparison, Discrepancy, NodeTrace, Outcome, Problem, Program, Status
 from harness.isolation import quiet
 from harness.judge.audit import find_unjudged
+from harness.judge.culprit import name_culprits
 from harness.judge.discrepancy import compare_pairs
+from harness.judge.lifted import can_lift, judge_lifted, lift_problem
+from harness.judge.measure import Measure
 from harness.judge.oracle import OracleFault
+from harness.judge.rounding import make_rounding
 from harness.judge.verdict import Bench, judge
 
+EVERYTHING = ("network", "all")
 Programs = dict[tuple[str, str], Program | Outcome | None]
 
 
@@ -48,13 +53,14 @@ def _run_case(
     programs: Programs, result: ShardResult,
 ) -> None:  # fmt: skip
     problem = _clock(result.seconds, "generate", make_problem, case, layers)
-    bench, outcomes = Bench(problem, layers), dict[str, Outcome]()
+    bench, outcomes, found = Bench(problem, layers), dict[str, Outcome](), list[Comparison]()
     for backend in backends:
         rows = _run_backend(bench, backend, programs, outcomes, result)
         localiser = localisers.get(getattr(backend, "localiser", ""))
         if localiser is not None and any(row.fails for row in rows):
             rows += _run_backend(bench, localiser, programs, {}, result)
-        result.comparisons += rows
+        found += rows
+    result.comparisons += name_culprits(found, layers)
     result.discrepancies += _clock(result.seconds, "compare", compare_pairs, case, outcomes)
 
 
@@ -78,7 +84,10 @@ def _run_backend(
     if isinstance(trace, Outcome):
         return judge(bench, backend, trace, None)
     try:
-        rows: list[Comparison] = _clock(seconds, "judge", judge, bench, backend, outcome, trace)
+        lifted = _clock(seconds, "lift", _lift, bench, backend, program, programs) if trace is not None else {}
+        rows: list[Comparison] = _clock(seconds, "judge", judge, bench, backend, outcome, trace, lifted)
+        if any(row.verdict == "reduced-precision" for row in rows) and not lifted:
+            rows = _clock(seconds, "lift", _confirm, bench, backend, programs, rows)
         return rows + find_unjudged(bench.problem, backend, outcome, rows)
     except (OracleFault, Unsupported) as fault:
         return judge(bench, backend, Outcome("error", message=f"the formula cannot serve as truth: {fault}"), None)
@@ -94,6 +103,48 @@ def _prepare(backend: Backend, case: Case, layers: Mapping[str, Any]) -> Program
         return _failed(error, "unavailable")
     except (Exception, SystemExit) as error:  # reason: strangers' code may raise anything, and the run goes on
         return _failed(error)
+
+
+def _lift(bench: Bench, backend: Backend, program: Any, programs: Programs) -> dict[tuple[str, str], Measure]:
+    """Return the measures of the backend's own code one precision up; nothing where it cannot run there."""
+    dtype = bench.problem.case.dtype
+    if not getattr(program, "lifts", False) or not can_lift(dtype):
+        return {}
+    lifted = lift_problem(bench.problem)
+    key = (backend.name, lifted.case.dtype)
+    if key not in programs:
+        programs[key] = _prepare(backend, lifted.case, bench.layers)
+    raised = programs[key]
+    if raised is None or isinstance(raised, Outcome):
+        return {}
+
+    def run(problem: Problem) -> Mapping[str, NodeTrace] | None:
+        trace = _trace(raised, problem)
+        return None if isinstance(trace, Outcome) else trace
+
+    return judge_lifted(
+        lifted, dtype, bench.layers, run, lambda name, kind: make_rounding(name, backend.arithmetic, backend.rule(kind))
+    )
+
+
+def _confirm(bench: Bench, backend: Backend, programs: Programs, rows: list[Comparison]) -> list[Comparison]:
+    """Return the rows; accumulation explains nothing that the whole network still gets wrong when it runs one precision up."""
+    lifted = lift_problem(bench.problem)
+    key = (backend.name, lifted.case.dtype)
+    if key not in programs:
+        programs[key] = _prepare(backend, lifted.case, bench.layers)
+    program = programs[key]
+    outcome = program if isinstance(program, Outcome) else guard(program.run, lifted) if program is not None else Outcome("error")
+    again = judge(Bench(lifted, bench.layers), backend, outcome, None)
+    wrong = {(row.node, row.quantity): row.message for row in again if row.verdict not in PASSING}
+    return [
+        replace(
+            row, verdict="mismatch", message=f"the formula is wrong, not its rounding: {wrong.get(key, wrong.get(EVERYTHING))}"
+        )
+        if row.verdict == "reduced-precision" and ((key := (row.node, row.quantity)) in wrong or EVERYTHING in wrong)
+        else row
+        for row in rows
+    ]
 
 
 def _trace(program: Program, problem: Problem) -> Mapping[str, NodeTrace] | Outcome | None:

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from hypothesis import strategies as st
 
 from harness.cases import SHAPE_HAZARDS, list_hazards, make_problem
-from harness.core import DTYPES, LABELS, Case, NetworkSpec, Problem
+from harness.core import LABELS, USUAL_DTYPES, Case, NetworkSpec, Problem
 from harness.discovery import find_layers
 from harness.networks import draw_network, draw_single, resize
 
@@ -51,7 +51,7 @@ def cases(
     draw: st.DrawFn,
     layers: Mapping[str, Any] | None = None,
     *,
-    dtypes: Sequence[str] = DTYPES,
+    dtypes: Sequence[str] = USUAL_DTYPES,
     hazards: Sequence[str] | None = None,
 ) -> Case:
     """Draw a case of a drawn graph; `hazards` names those that may be planted, all by default and none when it is empty."""
@@ -81,7 +81,7 @@ def problems(
     draw: st.DrawFn,
     layers: Mapping[str, Any] | None = None,
     *,
-    dtypes: Sequence[str] = DTYPES,
+    dtypes: Sequence[str] = USUAL_DTYPES,
     hazards: Sequence[str] | None = None,
 ) -> Problem:
     """Draw the arrays of a drawn case, which `Problem.case` holds."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -23,27 +23,33 @@ COLUMNS: Mapping[str, str] = {
     "hazards": "what was planted, joined by +; empty outside the hazards",
     "backend": "who computed the gradients",
     "variant": "layer (hand-written), formula (differentiated), native (the framework's own op) or numerical",
-    "dtype": "float64 or float32",
+    "dtype": "float64, float32, bfloat16 or float16",
     "node": "the node of the graph; the input's name for the gradient of an input",
     "layer": "the layer's name; `input` for the gradient of a network input, `fan-out` for a sum of contributions",
     "quantity": "y, dx, dx0, dx1 ..., or d followed by a parameter's name (dW, db)",
-    "check": "the checks that ran, joined by +: local (each node on what it received), network (the whole against the oracle), "
-    "noise (the same, calibrated)",
+    "check": "the checks that ran, joined by +: local (each node on what it received), lifted (the same code one precision "
+    "up), network (the whole against the oracle), noise (the same, calibrated), worked (values worked out by hand)",
     "verdict": "what the judge says",
     "decides": "whether the row counts for the exit code; witnesses' rows do not",
     "error_in_bounds": "largest error over its bound, of the checks that ran; above 1 no rounding explains it",
     "local_error_in_bounds": "the same, of the local check alone",
     "network_error_in_bounds": "the same, of the network check alone",
+    "noise_error_in_bounds": "the same, of the noise check alone",
+    "lifted_error_in_bounds": "the same, of the lifted re-run alone, in bounds of the higher precision",
     "ulps": "largest error in units in the last place of the true value, over the entries that are not 0",
     "relative_to_norm": "norm of the error over norm of the truth",
     "power": "smallest relative error of the whole quantity that would surely have been seen",
+    "seen_percent": "share of the entries in which a relative error of 1e-2 would have been seen",
+    "seen_millionth": "share of the entries in which a relative error of 1e-6 would have been seen",
     "n_compared": "how many numbers were compared",
     "n_wrong": "how many of them lie outside their bound",
     "worst_index": "where the error is largest, in units of its bound",
     "got": "the value there",
     "expected": "the true value there",
+    "culprit": "who is wrong: your layer, a framework, the formula, or nobody; empty where nothing is",
     "message": "what is wrong, in words",
 }
+EXTRAS = ("training", "conventions", "selftest", "selftest_alarms")  # what only some run folders hold
 TABLES: Mapping[str, type] = {"comparisons": Comparison, "discrepancies": Discrepancy, "timings": Timing}
 CATEGORIES = ("network", "hazards", "backend", "variant", "dtype", "node", "layer", "quantity", "check", "verdict")
 
@@ -58,6 +64,9 @@ class Run:
     training: pd.DataFrame
     cases: Mapping[str, str]
     info: Mapping[str, Any]
+    conventions: pd.DataFrame = field(default_factory=pd.DataFrame)
+    selftest: pd.DataFrame = field(default_factory=pd.DataFrame)
+    selftest_alarms: pd.DataFrame = field(default_factory=pd.DataFrame)
 
 
 def make_frame(rows: Iterable[Any], kind: type = Comparison) -> pd.DataFrame:
@@ -70,7 +79,7 @@ def open_folder(folder: Path) -> None:
     """Make an empty run folder. Raises BadInput when it cannot be written."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name in [*(f"{table}.csv" for table in TABLES), "cases.jsonl", "run.json", "training.csv"]:
+        for name in [*(f"{table}.csv" for table in TABLES), "cases.jsonl", "run.json", "training.csv", "conventions.csv"]:
             (folder / name).unlink(missing_ok=True)
         for table, kind in TABLES.items():
             append_rows(folder, table, [], header=[column.name for column in fields(kind)])
@@ -117,18 +126,19 @@ def load_run(folder: Path) -> Run:
         lines = (folder / "cases.jsonl").read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError) as error:
         raise BadInput(f"run {str(folder)!r}: {error}; accepted is a folder that `harness run` has written") from None
-    training = folder / "training.csv"
+    paths = {name: folder / f"{name}.csv" for name in EXTRAS}
+    extras = {name: pd.read_csv(path) if path.exists() else pd.DataFrame() for name, path in paths.items()}
     records = [json.loads(line) for line in lines]
     return Run(
-        training=pd.read_csv(training) if training.exists() else pd.DataFrame(),
         cases={record["id"]: json.dumps(record["case"]) for record in records},
         info=info,
         **tables,
+        **extras,
     )
 
 
 def _read(path: Path) -> pd.DataFrame:
-    text = {"hazards", "message", "worst_index", *CATEGORIES}
+    text = {"hazards", "message", "worst_index", "culprit", *CATEGORIES}
     frame = pd.read_csv(path, keep_default_na=False, na_values={}, dtype=dict.fromkeys(text, "str"), low_memory=False)
     for name in frame.columns.difference([*text]):
         if frame[name].dtype == object or str(frame[name].dtype) == "str":

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.backends.jax_grad import wide_types
-from harness.core import DTYPES, Arithmetic, Array, BadInput
+from harness.core import USUAL_DTYPES, Arithmetic, Array, BadInput
 from harness.isolation import one_thread, quiet
 from harness.judge.propagate import exact, flat
 from harness.judge.rounding import make_rounding
@@ -289,8 +289,8 @@ def _check(seed: int, steps: int, batch: int, hidden: int, dtype: str, learning_
     for name, value, least in (("seed", seed, 0), ("steps", steps, 1), ("batch", batch, 1), ("hidden", hidden, 1)):
         if value < least:
             raise BadInput(f"--{name} {value}; accepted is a whole number of at least {least}")
-    if dtype not in DTYPES:
-        raise BadInput(f"--dtype {dtype}; accepted are {', '.join(DTYPES)}")
+    if dtype not in USUAL_DTYPES:
+        raise BadInput(f"--dtype {dtype}; accepted are {', '.join(USUAL_DTYPES)}")
     if not 0 < learning_rate < np.inf:
         raise BadInput(f"learning_rate {learning_rate}; accepted is a positive number")
     if unknown := sorted(set(frameworks) - set(DESCENTS)):

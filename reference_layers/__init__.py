@@ -10,6 +10,7 @@ from reference_layers.relu import ReLU
 from reference_layers.sgd import descend
 from reference_layers.sigmoid import Sigmoid
 from reference_layers.softmax_cross_entropy import SoftmaxCrossEntropy
+from reference_layers.storage import Stored
 
 __all__ = [
     "Add",
@@ -27,5 +28,6 @@ __all__ = [
     "Rounding",
     "Sigmoid",
     "SoftmaxCrossEntropy",
+    "Stored",
     "descend",
 ]

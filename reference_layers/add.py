@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from reference_layers.layer import Array, BackwardBound, LayerBase, Pair, Params, Place, Rounding
+from reference_layers.layer import Array, BackwardBound, LayerBase, Pair, Params, Place, Rounding, Worked
 
 
 class Add(LayerBase):
@@ -60,3 +60,12 @@ class Add(LayerBase):
         "torch": lambda torch, params, a, b: torch.add(a, b),
         "jax": lambda jax, params, a, b: jax.numpy.add(a, b),
     }
+    worked = (
+        Worked(
+            inputs=(((1.0, 2.0),), ((3.0, -5.0),)),
+            dy=((7.0, 11.0),),
+            y=((4.0, -3.0),),
+            dx=(((7.0, 11.0),), ((7.0, 11.0),)),
+            source="by hand: 1 + 3, 2 - 5; an addition hands dy on to both",
+        ),
+    )

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from reference_layers.layer import Array, BackwardBound, LayerBase, Pair, Params, Place, Rounding
+from reference_layers.layer import Array, BackwardBound, LayerBase, Pair, Params, Place, Rounding, Worked
 
 
 class Affine(LayerBase):
@@ -56,10 +56,15 @@ class Affine(LayerBase):
 
     @staticmethod
     def forward_bound(r: Rounding, params: Params, x: Pair) -> Array:
-        """|x| |W| summed in any order: gamma(n + 1) (|x| |W| + |b|), beside what x brings with it."""
+        """|x| |W| summed in any order: gamma(n + 1) (|x| |W| + |b|), beside what x brings with it.
+
+        An op that accumulates in more bits than it stores may store x W before it adds b.
+        """
         W, n = np.abs(params["W"]), params["W"].shape[0]
         sums = x.size @ W + np.abs(params["b"])
         y: Array = x.error @ W + r.gamma(n + 1) * sums + _flushed(r, x.size, W, n + 1)
+        if r.u > r.ua:
+            y = y + r.u * (np.abs(x.value @ params["W"]) + x.error @ W)
         return y
 
     @staticmethod
@@ -84,6 +89,17 @@ class Affine(LayerBase):
         "torch": lambda torch, params, x: torch.nn.functional.linear(x, params["W"].T, params["b"]),
         "jax": lambda jax, params, x: jax.numpy.dot(x, params["W"]) + params["b"],
     }
+    worked = (
+        Worked(
+            params={"W": ((1.0, -1.0, 2.0), (3.0, 0.0, -2.0)), "b": (10.0, 20.0, 30.0)},
+            inputs=(((1.0, 2.0), (3.0, 4.0)),),
+            dy=((1.0, 0.0, 2.0), (-2.0, 3.0, 1.0)),
+            y=((17.0, 19.0, 28.0), (25.0, 17.0, 28.0)),
+            dx=(((5.0, -1.0), (-3.0, -8.0)),),
+            dparams={"W": ((-5.0, 9.0, 5.0), (-6.0, 12.0, 8.0)), "b": (-1.0, 3.0, 3.0)},
+            source="by hand: y11 = 1*1 + 2*3 + 10; dx11 = 1*1 + 0*-1 + 2*2; dW11 = 1*1 + 3*-2; db1 = 1 - 2; and so on",
+        ),
+    )
 
 
 def _product(a: Array, b: Array) -> Array:

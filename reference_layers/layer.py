@@ -7,7 +7,8 @@ about it, so that adding a layer is adding one file:
 - `forward_bound` and `backward_bound`: how far rounding may move the results;
 - `native`: what a framework itself offers for the same thing, as functions of that framework's module;
 - `initial_params`, `sample_inputs`: random parameters and inputs;
-- `hazards`: inputs on which implementations of this layer are known to break.
+- `hazards`: inputs on which implementations of this layer are known to break;
+- `worked`: numbers worked out without any code, which catch a mistake that the class and its formula share.
 """
 
 from __future__ import annotations
@@ -34,6 +35,9 @@ class Rounding:
     log in units of `u`. `rule` says whose backward pass is judged: the hand-written `layer`, the
     differentiated `formula` or a framework's `native` op, for they round in different places.
     `typical` asks for what sums of n roundings come to (as the square root of n) in place of the worst case.
+    `largest` is the largest number: beyond it exp is infinite. `store` and `least` are the unit roundoff and the
+    smallest number of the format in which results are stored where that is narrower than `u`; no bound here counts
+    them, for the network stores, not the layer.
     """
 
     u: float
@@ -42,16 +46,23 @@ class Rounding:
     elementary: float = 5.0
     rule: Rule = "layer"
     typical: bool = False
+    largest: float = float("inf")
+    store: float = 0.0
+    least: float = 0.0
 
     def gamma(self, n: int) -> float:
         """Bound of n successive roundings, n*ua / (1 - n*ua) (Higham, Accuracy and Stability, 3.1).
 
         The typical size is sqrt(n)*ua (Higham and Mary, A new approach to probabilistic rounding error analysis).
 
+        Infinite from n*ua = 1 on, where nothing is left that a bound could promise.
+
         >>> Rounding(u=2.0**-53, ua=2.0**-53, tiny=2.0**-1022).gamma(0)
         0.0
         """
-        return float(np.sqrt(n)) * self.ua if self.typical else n * self.ua / (1.0 - n * self.ua)
+        if self.typical:
+            return float(np.sqrt(n)) * self.ua
+        return n * self.ua / (1.0 - n * self.ua) if n * self.ua < 1 else float("inf")
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,12 +92,32 @@ class Hazard:
     """Values that break implementations: `plant(rng, columns)` returns a changed copy of a 2-d array.
 
     It works column by column, so that a network can plant it in the inputs of a layer or, when an
-    affine map feeds the layer, in the columns of that map's weights and bias.
+    affine map feeds the layer, in the columns of that map's weights and bias. `reach` says how many
+    times larger it makes numbers: formats with few exponents cannot hold them.
     """
 
     name: str
     why: str
     plant: Callable[[np.random.Generator, Array], Array]
+    reach: float = 1.0
+
+
+@dataclass(frozen=True)
+class Worked:
+    """One pass through a layer worked out without running any code: what goes in, and what must come out.
+
+    Numbers are nested tuples, integers for labels; what float32 holds exactly is meant exactly, anything else is
+    the nearest float64. Parameters must be exact in every dtype. `dx` has None for a constant input. `source` says
+    where the numbers come from.
+    """
+
+    inputs: tuple[Any, ...]
+    dy: Any
+    y: Any
+    dx: tuple[Any, ...]
+    source: str
+    params: Mapping[str, Any] = field(default_factory=dict)
+    dparams: Mapping[str, Any] = field(default_factory=dict)
 
 
 @runtime_checkable
@@ -118,6 +149,7 @@ class LayerBase:
     differentiable: ClassVar[tuple[bool, ...]] = (True,)
     native: ClassVar[Mapping[str, Callable[..., Any]]] = {}
     hazards: ClassVar[tuple[Hazard, ...]] = ()
+    worked: ClassVar[tuple[Worked, ...]] = ()
 
     def __init__(self) -> None:
         self.params: dict[str, Array] = {}

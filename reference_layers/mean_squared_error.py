@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from reference_layers.layer import Array, BackwardBound, Hazard, LayerBase, Pair, Params, Place, Rounding
+from reference_layers.layer import Array, BackwardBound, Hazard, LayerBase, Pair, Params, Place, Rounding, Worked
 
 
 class MeanSquaredError(LayerBase):
@@ -49,13 +49,14 @@ class MeanSquaredError(LayerBase):
 
     @staticmethod
     def forward_bound(r: Rounding, params: Params, y: Pair, t: Pair) -> Array:
-        """A sum of N D squares, each with the rounding of its difference twice and of its product."""
+        """A sum of N D squares, each with the rounding of its difference twice and of its product, stored before it is summed."""
         if not len(y.value):
             return np.zeros(())
         difference = np.abs(y.value - t.value)
         carried = (difference * y.error + y.error**2 / 2).sum()
         squares = np.square(difference + y.error).sum() / 2
-        return np.asarray((carried + r.gamma(difference.size + 6) * squares) / len(difference) + r.tiny * (1 + difference.size))
+        rounded = r.gamma(difference.size + 6) + (6 * r.u if r.u > r.ua else 0.0)
+        return np.asarray((carried + rounded * squares) / len(difference) + r.tiny * (1 + difference.size))
 
     @staticmethod
     def backward_bound(r: Rounding, params: Params, y: Pair, t: Pair, dy: Pair) -> BackwardBound:
@@ -66,7 +67,8 @@ class MeanSquaredError(LayerBase):
         carried = (y.error * dy.size + difference * dy.error) / batch
         roundings = 4 if r.rule == "layer" else 8
         rounded = roundings * r.u * (difference + y.error) * dy.size / batch
-        return BackwardBound((carried + rounded + r.tiny * (2 + dy.size + difference), None))
+        scaled = 1.0 if r.rule == "layer" else difference.shape[1]  # a framework scales what it has rounded by D / 2
+        return BackwardBound((carried + rounded + r.tiny * (2 + scaled * (dy.size + difference)), None))
 
     @staticmethod
     def sample_inputs(rng: np.random.Generator, batch: int, width: int) -> tuple[Array, ...]:
@@ -80,5 +82,15 @@ class MeanSquaredError(LayerBase):
             "squared-error-cancels",
             "outputs a million times the size of the targets: y - t loses the targets to rounding",
             lambda rng, columns: columns * np.where(rng.random(columns.shape[1]) < 0.5, 1.0, 1e6),
+            reach=1e6,
+        ),
+    )
+    worked = (
+        Worked(
+            inputs=(((3.0, 1.0, 5.0), (0.0, 2.0, -1.0)), ((1.0, 1.0, 4.0), (4.0, -1.0, 1.0))),
+            dy=6.0,
+            y=8.5,
+            dx=(((6.0, 0.0, 3.0), (-12.0, 9.0, -6.0)), None),
+            source="by hand: y - t = (2, 0, 1), (-4, 3, -2); (4 + 0 + 1 + 16 + 9 + 4) / (2 * 2 rows) = 34/4; dx = 6 (y - t) / 2",
         ),
     )

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from reference_layers.layer import Array, BackwardBound, LayerBase, Pair, Params, Place, Rounding
+from reference_layers.layer import Array, BackwardBound, LayerBase, Pair, Params, Place, Rounding, Worked
 
 
 class Multiply(LayerBase):
@@ -57,6 +57,15 @@ class Multiply(LayerBase):
         "torch": lambda torch, params, a, b: torch.mul(a, b),
         "jax": lambda jax, params, a, b: jax.numpy.multiply(a, b),
     }
+    worked = (
+        Worked(
+            inputs=(((2.0, -3.0),), ((5.0, 7.0),)),
+            dy=((1.0, 2.0),),
+            y=((10.0, -21.0),),
+            dx=(((5.0, 14.0),), ((2.0, -6.0),)),
+            source="by hand: 2*5, -3*7; da = dy b = (1*5, 2*7), db = dy a = (1*2, 2*-3)",
+        ),
+    )
 
 
 def _product_bound(r: Rounding, a: Pair, b: Pair) -> Array:

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from reference_layers.layer import Array, BackwardBound, Hazard, LayerBase, Pair, Params, Place, Rounding
+from reference_layers.layer import Array, BackwardBound, Hazard, LayerBase, Pair, Params, Place, Rounding, Worked
 
 
 class ReLU(LayerBase):
@@ -74,6 +74,15 @@ class ReLU(LayerBase):
             "relu-zeros",
             "at an exact zero x > 0, x >= 0 and sign(x) part, and random numbers never hit it",
             lambda rng, columns: _with_zeros(rng, columns),
+        ),
+    )
+    worked = (
+        Worked(
+            inputs=(((-2.0, 0.0, 3.0, 100.0),),),
+            dy=((5.0, 7.0, 11.0, 13.0),),
+            y=((0.0, 0.0, 3.0, 100.0),),
+            dx=(((0.0, 0.0, 11.0, 13.0),),),
+            source="by hand: max(x, 0); the gate is open where x > 0, and closed at 0 by the convention of this layer",
         ),
     )
 

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from reference_layers.layer import Array, BackwardBound, Hazard, LayerBase, Pair, Params, Place, Rounding
+from reference_layers.layer import Array, BackwardBound, Hazard, LayerBase, Pair, Params, Place, Rounding, Worked
 
 
 class Sigmoid(LayerBase):
@@ -52,7 +52,7 @@ class Sigmoid(LayerBase):
         y, slope = _values(x.value)
         moved = np.minimum(x.error / 4, slope * np.exp(np.minimum(x.error, 50.0)) * x.error)
         largest, rest = y + moved, np.exp(-np.logaddexp(0.0, x.value)) + moved
-        out: Array = np.minimum(moved, 1.0) + r.u * largest * (2 + r.elementary * rest) + r.tiny
+        out: Array = np.minimum(moved, 1.0) + r.u * largest * (2 + r.elementary * rest) + _saturated(r)
         return out
 
     @staticmethod
@@ -66,7 +66,7 @@ class Sigmoid(LayerBase):
             relative = r.elementary * np.abs(1 - 2 * y) + 20
             rounded = r.u * slopes * relative
         else:
-            in_y = r.u * np.minimum(y * grown, 1.0) * (2 + r.elementary * np.minimum((1 - y) * grown, 1.0)) + r.tiny
+            in_y = r.u * np.minimum(y * grown, 1.0) * (2 + r.elementary * np.minimum((1 - y) * grown, 1.0)) + _saturated(r)
             rounded = (np.abs(1 - 2 * y) + 2 * bend) * in_y + in_y**2 + 3 * r.u * slopes
         dx = dy.error * slopes + np.abs(dy.value) * bend + dy.size * rounded + r.tiny * (1 + dy.size)
         return BackwardBound((dx,))
@@ -84,8 +84,24 @@ class Sigmoid(LayerBase):
             "sigmoid-saturated",
             "exp(-x) overflows and y (1 - y) vanishes while the function stays finite, here up to |x| = 1e3",
             lambda rng, columns: _grown(rng, columns),
+            reach=1e3,
         ),
     )
+    worked = (
+        Worked(
+            inputs=(((1.0986122886681098, -1.0986122886681098, 0.0, 1.9459101490553132),),),
+            dy=((1.0, 2.0, 8.0, 4.0),),
+            y=((0.75, 0.25, 0.5, 0.875),),
+            dx=(((0.1875, 0.375, 2.0, 0.4375),),),
+            source="by hand: 1 / (1 + exp(-ln 3)) = 3/4, of -ln 3 it is 1/4, of 0 it is 1/2, of ln 7 it is 7/8; "
+            "dy y (1 - y) = 3/16, 2 * 3/16, 8/4, 4 * 7/64",
+        ),
+    )
+
+
+def _saturated(r: Rounding) -> float:
+    """Return what is lost where exp(-x) overflows and y becomes 0, or where y is flushed to 0."""
+    return r.tiny + 4 / r.largest
 
 
 def _values(x: Array) -> tuple[Array, Array]:

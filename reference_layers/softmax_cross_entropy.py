@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from reference_layers.layer import Array, BackwardBound, Hazard, LayerBase, Pair, Params, Place, Rounding
+from reference_layers.layer import Array, BackwardBound, Hazard, LayerBase, Pair, Params, Place, Rounding, Worked
 
 
 class SoftmaxCrossEntropy(LayerBase):
@@ -113,6 +113,25 @@ class SoftmaxCrossEntropy(LayerBase):
             "softmax-huge-logits",
             "exp overflows at logits of 1e4 unless the largest one is subtracted",
             lambda rng, columns: columns * np.where(rng.random(columns.shape[1]) < 0.5, 1.0, 1e4),
+            reach=1e4,
+        ),
+    )
+    worked = (
+        Worked(
+            inputs=(((0.0, 1.0986122886681098), (0.0, 1.0986122886681098)), (1, 0)),
+            dy=4.0,
+            y=0.8369882167858358,
+            dx=(((0.5, -0.5), (-1.5, 1.5)), None),
+            source="by hand: of the logits (0, ln 3) p = (1/4, 3/4), so that p - T = (1/4, -1/4) and (-3/4, 3/4); "
+            "the mean over 2 rows of ln(4/3) and ln 4 is ln(16/3) / 2, and dx = 4 (p - T) / 2",
+        ),
+        Worked(
+            inputs=(((0.0, 0.0, 0.6931471805599453),), ((0.5, 0.25, 0.25),)),
+            dy=2.0,
+            y=1.2130075659799042,
+            dx=(((-0.5, 0.0, 0.5),), None),
+            source="by hand: of the logits (0, 0, ln 2) p = (1/4, 1/4, 1/2); with T = (1/2, 1/4, 1/4) the loss is "
+            "(2/2 + 2/4 + 1/4) ln 2 = 7/4 ln 2, and dx = 2 (p - T)",
         ),
     )
 

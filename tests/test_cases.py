@@ -11,7 +11,7 @@ import pytest
 from harness.array_api import make_numpy_namespace
 from harness.backends.graph import evaluate, pick_calls
 from harness.cases import OPEN_SHARE, SHAPE_HAZARDS, find_case, list_hazards, make_problem, plan_cases
-from harness.core import DTYPES, BadInput, Case, NetworkSpec, NodeSpec, Problem, case_from_json
+from harness.core import USUAL_DTYPES, BadInput, Case, NetworkSpec, NodeSpec, Problem, case_from_json
 
 LINE = NetworkSpec(
     widths={"x": 6, "t": 5},
@@ -24,7 +24,7 @@ LINE = NetworkSpec(
 )
 
 
-def _plan(layers, count, seed=1, hazards=None, draws=1, dtypes=DTYPES) -> list[Case]:
+def _plan(layers, count, seed=1, hazards=None, draws=1, dtypes=USUAL_DTYPES) -> list[Case]:
     names = list(list_hazards(layers)) if hazards is None else hazards
     return [case for cases in plan_cases(count, seed, layers, dtypes=dtypes, hazards=names, draws=draws) for case in cases]
 
@@ -46,7 +46,7 @@ def _arrays(problem: Problem) -> dict[str, Any]:
 
 
 def test_a_plan_has_as_many_cases_as_asked_in_graphs_that_are_all_different(layers):
-    lists = list(plan_cases(50, 1, layers, dtypes=DTYPES, hazards=[], draws=8))
+    lists = list(plan_cases(50, 1, layers, dtypes=USUAL_DTYPES, hazards=[], draws=8))
     assert [len(cases) for cases in lists] == [8, 8, 8, 8, 8, 8, 2]
     assert all(len({case.network.digest for case in cases}) == 1 for cases in lists)
     assert len({cases[0].network.digest for cases in lists}) == len(lists)
@@ -112,7 +112,7 @@ def test_a_plan_that_runs_out_of_graphs_says_so(layers, monkeypatch):
 
 def test_an_id_finds_its_case_again(layers):
     case = _plan(layers, 40, draws=20)[27]
-    assert find_case(case.id, layers, DTYPES) == case
+    assert find_case(case.id, layers, USUAL_DTYPES) == case
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_an_id_finds_its_case_again(layers):
 )
 def test_an_id_of_no_case_is_refused(layers, name, message):
     with pytest.raises(BadInput, match=message):
-        find_case(name, layers, DTYPES)
+        find_case(name, layers, USUAL_DTYPES)
 
 
 def test_a_problem_is_the_same_each_time_and_from_json(layers):
@@ -194,7 +194,7 @@ def test_relu_zeros_plants_exact_zeros_of_both_signs_at_the_rectifier(layers):
     assert {False, True} == set(np.signbit(zeros))
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", USUAL_DTYPES)
 def test_relu_zeros_reaches_a_rectifier_behind_a_projection(layers, dtype):
     problem = make_problem(Case(LINE, dtype, 5, hazards=("relu-zeros",)), layers)
     before = _values(problem, layers)["affine1"]

@@ -41,7 +41,7 @@ BAD = {
     "jobs below -1": (("run", "--jobs", "-2"), "--jobs -2", "at least -1"),
     "an unknown layer": (("run", "--layers", "nope"), "unknown layer 'nope'", "accepted are add, affine"),
     "an unknown backend": (("run", "--backends", "nope"), "unknown backend 'nope'", "accepted are autograd"),
-    "an unknown dtype": (("run", "--dtypes", "float16"), "unknown dtype 'float16'", "accepted are float32, float64"),
+    "an unknown dtype": (("run", "--dtypes", "float8"), "unknown dtype 'float8'", "accepted are bfloat16, float16, float32"),
     "an unknown hazard": (("run", "--hazards", "fire"), "unknown hazard 'fire'", "accepted are batch-0"),
     "an unknown framework required": (("run", "--require", "nope"), "unknown backend 'nope'", "accepted are"),
     "an unknown reporter": (("run", *QUICK, "--reporters", "pdf"), "unknown reporter 'pdf'", "accepted are csv, html, markdown"),
@@ -94,7 +94,7 @@ def _change(path: str, value: Any) -> str:
 @pytest.mark.parametrize(
     ("path", "value", "named"),
     [
-        ("dtype", "float16", "case.dtype"),
+        ("dtype", "float8", "case.dtype"),
         ("seed", -1, "case.seed"),
         ("seed", 1.5, "case.seed"),
         ("scale", "large", "case.scale"),

@@ -119,7 +119,7 @@ def _changed_node(**changes: Any) -> str:
         ("[]", r"case: \[\]; accepted is an object"),
         (_changed(colour="red"), r"case: unknown fields \['colour'\]"),
         (json.dumps({"dtype": "float32"}), r"missing fields \['network', 'seed'\]"),
-        (_changed(dtype="float16"), "case.dtype: 'float16'; accepted are float64, float32"),
+        (_changed(dtype="float8"), "case.dtype: 'float8'; accepted are float64, float32, bfloat16, float16"),
         (_changed(labels="loud"), "case.labels: 'loud'; accepted are integer, one_hot, soft"),
         (_changed(storage="tape"), "case.storage: 'tape'; accepted are C, fortran, strided"),
         (_changed(seed=-1), "case.seed: -1; accepted is a whole number"),

@@ -27,6 +27,7 @@ BACKENDS = {
     "jax:tapped",
     "numerical",
     "numerical:central",
+    "numpy:native",
     "numpy",
     "torch",
     "torch:native",

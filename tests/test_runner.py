@@ -65,7 +65,7 @@ def absent(monkeypatch) -> str:
         ({"backends": ""}, "no backend is named; accepted are all or"),
         ({"layers": "relu,nope"}, "unknown layer 'nope'; accepted are add, affine"),
         ({"layers": ","}, "no layer is named"),
-        ({"dtypes": "float16"}, "unknown dtype 'float16'; accepted are float32, float64"),
+        ({"dtypes": "float8"}, "unknown dtype 'float8'; accepted are bfloat16, float16, float32, float64"),
         ({"dtypes": ""}, "no dtype is named"),
         ({"hazards": "fire"}, "unknown hazard 'fire'; accepted are batch-0"),
     ],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from importlib import import_module
 from importlib.metadata import version
 from typing import Any
@@ -12,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from harness.array_api import make_autograd_namespace
-from harness.backends.graph import decide, evaluate, name_gradients, pick_calls, split_inputs
+from harness.backends.graph import Casts, decide, evaluate, name_gradients, pick_calls, split_inputs
 from harness.core import Arithmetic, Array, NetworkSpec, NodeTrace, Outcome, Problem
+from harness.floats import FloatFormat, find_format, is_float
 
 
 @dataclass(frozen=True)
@@ -36,16 +38,17 @@ class HipsAutograd:
         return "formula"
 
     def prepare(self, network: NetworkSpec, dtype: str, layers: Mapping[str, Any]) -> AutogradProgram:
-        return AutogradProgram(network, layers)
+        return AutogradProgram(network, layers, find_format(dtype))
 
 
 class AutogradProgram:
     """One graph of formulas."""
 
-    def __init__(self, network: NetworkSpec, layers: Mapping[str, Any]) -> None:
+    def __init__(self, network: NetworkSpec, layers: Mapping[str, Any], kind: FloatFormat) -> None:
         self.network = network
         self.layers = layers
-        self.call = pick_calls(network, layers, make_autograd_namespace(), "autograd", None)
+        self.kind = kind
+        self.call = pick_calls(network, layers, make_autograd_namespace(), "autograd", None, _casts(kind))
 
     def run(self, problem: Problem) -> Outcome:
         decisions: dict[str, Array] = {}
@@ -53,8 +56,9 @@ class AutogradProgram:
         start = time.perf_counter()
         with np.errstate(all="ignore"):
             y, gradients = differentiate(forward, leaves, problem.dy)
+            y, named = self._narrow(y), {name: self._narrow(value) for name, value in name_gradients(*gradients).items()}
         seconds = time.perf_counter() - start
-        return Outcome("ok", y, name_gradients(*gradients), decisions, seconds=seconds)
+        return Outcome("ok", y, named, decisions, seconds=seconds)
 
     def trace(self, problem: Problem) -> Mapping[str, NodeTrace] | None:
         return None
@@ -81,7 +85,29 @@ class AutogradProgram:
             decisions.update(decide(self.network, self.layers, make_autograd_namespace(), params, values))
             return values[self.network.output.name]
 
-        return forward, (dict(problem.params), variable)
+        params = {node: {key: self._widen(value) for key, value in group.items()} for node, group in problem.params.items()}
+        return forward, (params, {name: self._widen(value) for name, value in variable.items()})
+
+    def _widen(self, value: Array) -> Array:
+        return value.astype(self.kind.compute) if self.kind.is_narrow and is_float(value) else value
+
+    def _narrow(self, value: Array) -> Array:
+        return np.asarray(value).astype(self.kind.dtype) if self.kind.is_narrow else value
+
+
+@cache
+def _casts(kind: FloatFormat) -> Casts | None:
+    """Return the rounding of what is stored narrow: autograd keeps it in float32, for it knows no narrow arrays."""
+    if not kind.is_narrow:
+        return None
+    from autograd.extend import defvjp, primitive
+
+    @primitive  # type: ignore[untyped-decorator]  # reason: autograd has no annotations
+    def store(value: Any) -> Any:
+        return np.asarray(value).astype(kind.dtype).astype(kind.compute)
+
+    defvjp(store, lambda ans, value: lambda g: store(g))
+    return Casts(lambda value: value, store)
 
 
 def differentiate(function: Callable[[Any], Any], leaves: Any, dy: Array) -> tuple[Array, Any]:

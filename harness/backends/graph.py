@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from harness.core import NetworkSpec, Problem
+
+
+@dataclass(frozen=True)
+class Casts:
+    """How a framework widens a float array to the dtype of the computation, and rounds it to that of storage."""
+
+    widen: Callable[[Any], Any]
+    store: Callable[[Any], Any]
+
 
 Params = Mapping[str, Mapping[str, Any]]
 
@@ -27,14 +37,22 @@ def decide(network: NetworkSpec, layers: Mapping[str, Any], xp: Any, params: Par
     }
 
 
-def pick_calls(network: NetworkSpec, layers: Mapping[str, Any], xp: Any, framework: str, module: Any) -> Callable[..., Any]:
-    """Return a `call` for `evaluate`: the framework's own op where `module` is given and the layer has one, else the formula."""
+def pick_calls(
+    network: NetworkSpec, layers: Mapping[str, Any], xp: Any, framework: str, module: Any, casts: Casts | None = None
+) -> Callable[..., Any]:
+    """Return a `call` for `evaluate`: the framework's own op where `module` is given and the layer has one, else the formula.
+
+    With `casts`, formulas compute in a wider dtype than their values are stored in; own ops get what is stored.
+    """
 
     def call(node: Any, params: Mapping[str, Any], *arguments: Any) -> Any:
         kind = layers[node.layer]
         if module is not None and framework in kind.native:
             return kind.native[framework](module, params, *arguments)
-        return kind.formula(xp, params, *arguments)
+        if casts is None:
+            return kind.formula(xp, params, *arguments)
+        wide = {name: casts.widen(value) for name, value in params.items()}
+        return casts.store(kind.formula(xp, wide, *map(casts.widen, arguments)))
 
     return call
 

@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 
 from harness.array_api import Namespace, take_from
-from harness.backends.graph import decide, evaluate, has_native, name_gradients, pick_calls, split_inputs
+from harness.backends.graph import Casts, decide, evaluate, has_native, name_gradients, pick_calls, split_inputs
 from harness.core import Arithmetic, NetworkSpec, NodeTrace, Outcome, Problem
+from harness.floats import find_format
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,8 @@ class JaxProgram:
         self.jit = backend.jit
         self.tapped = backend.tapped
         self.compiled = not backend.jit
-        self.call = pick_calls(network, layers, namespace(), "jax", jax if backend.variant == "native" else None)
+        module = jax if backend.variant == "native" else None
+        self.call = pick_calls(network, layers, namespace(), "jax", module, _casts(jax, dtype))
         self.program = jax.jit(self._differentiate) if backend.jit else self._differentiate
 
     def run(self, problem: Problem) -> Outcome:
@@ -182,6 +184,18 @@ class JaxProgram:
             )
             for node in self.network.nodes
         }
+
+
+def _casts(jax: Any, dtype: str) -> Casts | None:
+    """Return how values are widened to float32 and rounded back in a narrow dtype; XLA may leave such a rounding out."""
+    if not find_format(dtype).is_narrow:
+        return None
+    narrow = find_format(dtype).dtype
+
+    def widen(value: Any) -> Any:
+        return value.astype(jax.numpy.float32) if value.dtype == narrow else value
+
+    return Casts(widen, lambda value: value.astype(narrow))
 
 
 @cache

@@ -26,6 +26,7 @@ from harness.array_api import Unsupported, make_complex_namespace, make_numpy_na
 from harness.backends.graph import decide, evaluate, name_gradients, split_inputs
 from harness.cases import make_problem
 from harness.core import PROJECTIONS, Arithmetic, Array, Case, NetworkSpec, NodeTrace, Outcome, Problem
+from harness.floats import is_float
 from harness.networks import SeededChooser, draw_single
 
 # Entries up to which each is differentiated alone (a complex step takes two evaluations, central differences about ten);
@@ -333,7 +334,7 @@ def _units(name: str, leaf: Array) -> Iterator[Direction]:
 
 def _cast(value: Array, dtype: Any) -> Array:
     """Return floats in the dtype, contiguous; integers as they are."""
-    return np.ascontiguousarray(value, dtype).reshape(value.shape) if value.dtype.kind == "f" else value
+    return np.ascontiguousarray(value, dtype).reshape(value.shape) if is_float(value) else value
 
 
 BACKENDS = (Numerical(), Numerical(name="numerical:central", default=False, analytic=False))

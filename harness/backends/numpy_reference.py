@@ -11,12 +11,17 @@ from typing import Any
 import numpy as np
 
 from harness.core import Arithmetic, Array, NetworkSpec, NodeTrace, Outcome, Problem
-from reference_layers import Network, Node
+from harness.floats import FloatFormat, find_format, is_float
+from reference_layers import Network, Node, Stored
 
 
 @dataclass(frozen=True)
 class NumpyReference:
-    """Runs the layers under test themselves."""
+    """Runs the layers under test themselves.
+
+    Networks in a narrow dtype compute in float32 and round at their edges; the `native` variant hands the layers narrow
+    arrays instead, and shows where NumPy promotes them: a witness, and no more.
+    """
 
     name: str = "numpy"
     framework: str = "numpy"
@@ -30,17 +35,22 @@ class NumpyReference:
         return np.__version__
 
     def rule(self, layer: Any) -> str:
-        return "layer"
+        return self.variant
 
-    def prepare(self, network: NetworkSpec, dtype: str, layers: Mapping[str, Any]) -> NumpyProgram:
-        return NumpyProgram(network, layers)
+    def prepare(self, network: NetworkSpec, dtype: str, layers: Mapping[str, Any]) -> NumpyProgram | None:
+        if self.variant == "native":
+            return NumpyProgram(network, layers) if find_format(dtype).is_narrow else None
+        return NumpyProgram(network, layers, find_format(dtype))
 
 
 class NumpyProgram:
     """A graph of layer objects, made anew for each problem, since a layer may keep what it likes."""
 
-    def __init__(self, network: NetworkSpec, layers: Mapping[str, Any]) -> None:
+    lifts = True  # the layers run unchanged in a higher precision
+
+    def __init__(self, network: NetworkSpec, layers: Mapping[str, Any], kind: FloatFormat | None = None) -> None:
         self.network = network
+        self.kind = kind if kind is not None and kind.is_narrow else None
         self.steps = [(node.name, layers[node.layer], node.inputs) for node in network.nodes]
         self.sorted: Network | None = None
 
@@ -79,12 +89,19 @@ class NumpyProgram:
 
     def build(self, problem: Problem) -> Network:
         """Return the graph of layer objects with the problem's parameters; it is checked and sorted for the first one alone."""
-        nodes = tuple([Node(name, kind(**problem.params[name]), inputs) for name, kind, inputs in self.steps])
+        nodes = tuple([Node(name, self._make(kind, problem.params[name]), inputs) for name, kind, inputs in self.steps])
         if self.sorted is None:
             return self._sort(nodes)
         graph = copy(self.sorted)
         graph.nodes = nodes
         return graph
+
+    def _make(self, kind: Any, params: Mapping[str, Array]) -> Any:
+        """Return a fresh layer, in a narrow dtype one that computes in float32 between edges that are stored."""
+        if self.kind is None:
+            return kind(**params)
+        wide = {name: value.astype(self.kind.compute, order="K") for name, value in params.items()}
+        return Stored(kind(**wide), self.kind.dtype, self.kind.compute)
 
     def _sort(self, nodes: tuple[Node, ...]) -> Network:
         graph = Network(nodes, list(self.network.widths), self.network.output.name)
@@ -139,7 +156,7 @@ class Recorder:
 
 def _another(value: Array) -> Array:
     """Return other numbers in the same shape and dtype: floats of the other sign, integers in the other order."""
-    other: Array = -value if value.dtype.kind == "f" else value[::-1]
+    other: Array = -value if is_float(value) else value[::-1]
     return other
 
 
@@ -147,4 +164,4 @@ def _wanted(gradients: Mapping[str, Array], problem: Problem) -> dict[str, Array
     return {name: value for name, value in gradients.items() if name not in problem.constants}
 
 
-BACKENDS = (NumpyReference(),)
+BACKENDS = (NumpyReference(), NumpyReference(name="numpy:native", variant="native", default=False, decides=False))

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from harness.array_api import Namespace, take_from
-from harness.backends.graph import evaluate, has_native, name_gradients, pick_calls
+from harness.backends.graph import Casts, evaluate, has_native, name_gradients, pick_calls
 from harness.core import Arithmetic, Array, NetworkSpec, NodeTrace, Outcome, Problem
+from harness.floats import find_format
 
 
 @dataclass(frozen=True)
@@ -38,9 +39,8 @@ class TorchAutograd:
         if self.variant == "native" and not has_native(layers, network, "torch"):
             return None
         torch = import_module("torch")
-        return TorchProgram(
-            network, pick_calls(network, layers, namespace(), "torch", torch if self.variant == "native" else None)
-        )
+        module = torch if self.variant == "native" else None
+        return TorchProgram(network, pick_calls(network, layers, namespace(), "torch", module, _casts(torch, dtype)))
 
 
 class TorchProgram:
@@ -53,13 +53,13 @@ class TorchProgram:
 
     def run(self, problem: Problem) -> Outcome:
         params, inputs, leaves = self._leaves(problem)
-        dy = self.torch.tensor(problem.dy)
+        dy = to_tensor(self.torch, problem.dy)
         start = time.perf_counter()
         y = evaluate(self.network, self.call, params, inputs)[self.network.output.name]
         gradients = self.torch.autograd.grad(y, list(leaves.values()), dy, allow_unused=True)
         seconds = time.perf_counter() - start
-        named = {name: value.numpy() for name, value in zip(leaves, gradients, strict=True) if value is not None}
-        return Outcome("ok", y.detach().numpy(), named, seconds=seconds)
+        named = {name: to_array(self.torch, value) for name, value in zip(leaves, gradients, strict=True) if value is not None}
+        return Outcome("ok", to_array(self.torch, y), named, seconds=seconds)
 
     def trace(self, problem: Problem) -> Mapping[str, NodeTrace]:
         """Tap every edge with a view, which changes no number, and differentiate with respect to the taps."""
@@ -77,14 +77,16 @@ class TorchProgram:
         taps |= {(node, "x", i): value for node, values in edges.items() for i, value in enumerate(values)}
         taps |= {(node, key, 0): value for node, group in params.items() for key, value in group.items()}
         wanted = {key: value for key, value in taps.items() if value.requires_grad}
-        found = self.torch.autograd.grad(y, list(wanted.values()), self.torch.tensor(problem.dy), allow_unused=True)
-        gradients = {key: value.numpy() for key, value in zip(wanted, found, strict=True) if value is not None}
-        return {name: _node_trace(name, edges[name], outputs[name], params[name], gradients) for name in outputs}
+        found = self.torch.autograd.grad(y, list(wanted.values()), to_tensor(self.torch, problem.dy), allow_unused=True)
+        gradients = {key: to_array(self.torch, value) for key, value in zip(wanted, found, strict=True) if value is not None}
+        values = {name: to_array(self.torch, value) for name, value in outputs.items()}
+        received = {name: tuple(to_array(self.torch, value) for value in group) for name, group in edges.items()}
+        return {name: _node_trace(name, received[name], values[name], params[name], gradients) for name in outputs}
 
     def phases(self, problem: Problem) -> dict[str, Callable[[], Any]]:
         """Return what is timed: forward with its graph recorded, backward through one recorded graph, and both."""
         params, inputs, leaves = self._leaves(problem)
-        wanted, dy = list(leaves.values()), self.torch.tensor(problem.dy)
+        wanted, dy = list(leaves.values()), to_tensor(self.torch, problem.dy)
 
         def forward() -> Any:
             return evaluate(self.network, self.call, params, inputs)[self.network.output.name]
@@ -113,7 +115,12 @@ class TorchProgram:
 
 
 def to_tensor(torch: Any, value: Array) -> Any:
-    """Return a tensor of the array's numbers with the array's memory layout, which `torch.tensor` alone would lose."""
+    """Return a tensor of the array's numbers with the array's memory layout, which `torch.tensor` alone would lose.
+
+    torch does not know NumPy's bfloat16, but its bits.
+    """
+    if value.dtype == find_format("bfloat16").dtype:
+        return to_tensor(torch, value.view(np.int16)).view(torch.bfloat16)
     if value.flags.c_contiguous:
         return torch.tensor(value)
     if value.flags.f_contiguous:
@@ -124,6 +131,24 @@ def to_tensor(torch: Any, value: Array) -> Any:
     return torch.from_numpy(view)
 
 
+def to_array(torch: Any, tensor: Any) -> Array:
+    """Return the tensor's numbers as a NumPy array of the same dtype and memory layout."""
+    plain = tensor.detach()
+    if plain.dtype != torch.bfloat16:
+        out: Array = plain.numpy()
+        return out
+    bits: Array = plain.view(torch.int16).numpy()
+    return bits.view(find_format("bfloat16").dtype)
+
+
+def _casts(torch: Any, dtype: str) -> Casts | None:
+    """Return how values are widened to float32 and rounded back in a narrow dtype, None in one that is computed in."""
+    if not find_format(dtype).is_narrow:
+        return None
+    narrow = getattr(torch, dtype)
+    return Casts(lambda value: value.float() if value.dtype == narrow else value, lambda value: value.to(narrow))
+
+
 @cache
 def namespace() -> Namespace:
     """Return torch's functions under their Array API names."""
@@ -132,12 +157,11 @@ def namespace() -> Namespace:
 
 
 def _node_trace(name: str, edges: Any, y: Any, params: Mapping[str, Any], gradients: Mapping[Any, Array]) -> NodeTrace:
-    inputs = tuple(value.detach().numpy() for value in edges)
     return NodeTrace(
-        inputs=inputs,
-        y=y.detach().numpy(),
+        inputs=edges,
+        y=y,
         dy=gradients[name, "y", 0],
-        dx=tuple(gradients.get((name, "x", i)) for i in range(len(inputs))),
+        dx=tuple(gradients.get((name, "x", i)) for i in range(len(edges))),
         dparams={key: gradients[name, key, 0] for key in params if (name, key, 0) in gradients},
     )
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from harness.core import Array, Case, Discrepancy, Outcome
+from harness.floats import find_spacing, is_float
 
 
 def compare_pairs(case: Case, outcomes: Mapping[str, Outcome]) -> list[Discrepancy]:
@@ -26,14 +27,14 @@ def compare_pairs(case: Case, outcomes: Mapping[str, Outcome]) -> list[Discrepan
 
 def _quantities(outcome: Outcome) -> dict[str, Array]:
     found = {"y": np.asarray(outcome.y), **{name: np.asarray(value) for name, value in outcome.gradients.items()}}
-    return {name: value for name, value in found.items() if value.dtype.kind == "f"}
+    return {name: value for name, value in found.items() if is_float(value)}
 
 
 def _compare(case: Case, quantity: str, a: str, b: str, left: Array, right: Array) -> Discrepancy:
     x, y = left.astype(np.float64).ravel(), right.astype(np.float64).ravel()
     apart, size = np.abs(x - y), np.maximum(np.abs(x), np.abs(y))
     most, norm = float(apart.max(initial=0.0)), float(np.linalg.norm(x))
-    spacing = np.spacing(np.minimum(size, float(np.finfo(case.dtype).max)).astype(case.dtype)).astype(np.float64)
+    spacing = find_spacing(size, case.dtype)
     return Discrepancy(
         case=case.id, dtype=case.dtype, quantity=quantity, backend_a=a, backend_b=b, n_compared=x.size, max_abs=most,
         max_relative_to_norm=_ratio(most, norm), max_ulps=float((apart / spacing).max(initial=0.0)),

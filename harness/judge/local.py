@@ -7,55 +7,83 @@ returned, and where a value is used more than once the contributions of its uses
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import reduce
 from typing import Any
 
 import numpy as np
 
 from harness.array_api import make_numpy_namespace
 from harness.core import Array, NodeTrace, Problem
+from harness.floats import find_format, is_float
 from harness.judge.measure import Measure, measure
-from harness.judge.oracle import HIGHER, NodeTruth, find_truth, lift
-from harness.judge.propagate import branch_arguments, exact, flat
-from harness.judge.rounding import oracle_margin, oracle_share
+from harness.judge.oracle import HIGHER, NodeTruth, find_truth, lift, pick_namespace
+from harness.judge.propagate import branch_arguments, exact, flat, lower
+from harness.judge.rounding import add_storage, oracle_margin, oracle_share, reduce_accumulator
 from reference_layers import Rounding
 
 FAN_OUT = "fan-out"
+REDUCED = "accumulates in reduced precision: {:.3g} times what an accumulation in float32 can move it"
 
 
 def judge_nodes(
-    problem: Problem, layers: Mapping[str, Any], trace: Mapping[str, NodeTrace], rounding_of: Callable[[Any], Rounding]
-) -> dict[tuple[str, str], Measure]:
-    """Return the measure of every quantity of every node, by node and quantity."""
+    problem: Problem, layers: Mapping[str, Any], trace: Mapping[str, NodeTrace], rounding_of: Callable[[Any], Rounding],
+    slack: float = 0.0,
+) -> dict[tuple[str, str], Measure]:  # fmt: skip
+    """Return the measure of every quantity of every node, by node and quantity; `slack` is a relative error let pass."""
     measures: dict[tuple[str, str], Measure] = {}
     for node in problem.case.network.nodes:
         if node.name not in trace:
             measures[node.name, "y"] = Measure("missing", message="the node was never run backward")
             continue
-        found = judge_node(problem, layers[node.layer], node.name, trace[node.name], rounding_of(layers[node.layer]))
+        found = judge_node(problem, layers[node.layer], node.name, trace[node.name], rounding_of(layers[node.layer]), slack)
         measures.update({(node.name, quantity): value for quantity, value in found.items()})
     return measures
 
 
-def judge_node(problem: Problem, kind: Any, name: str, seen: NodeTrace, rounding: Rounding) -> dict[str, Measure]:
+def judge_node(
+    problem: Problem, kind: Any, name: str, seen: NodeTrace, rounding: Rounding, slack: float = 0.0
+) -> dict[str, Measure]:
     """Return the measure of the output and of every gradient of one node, over the union of the names."""
     dtype, params, constants = problem.case.dtype, problem.params[name], _constants(problem, name)
     decisions = kind.decisions(make_numpy_namespace(), params, *seen.inputs) if hasattr(kind, "decisions") else None
     truth = find_truth(kind, params, seen.inputs, seen.dy, HIGHER[dtype], decisions)
     replayed = {} if decisions is None else {name: decisions}
-    bounds = _bounds(kind, params, seen, rounding, replayed, name)
     true, got = name_node(truth, constants), name_node(seen, constants)
+    bounds = _bounds(kind, params, seen, rounding, replayed, name, true)
+    if slack:
+        bounds = {key: bound + slack * np.abs(lower(true[key])) for key, bound in bounds.items()}
     measures = _measure_all(true, got, bounds, truth, kind, dtype)
     if rounding.rule != "formula" and any(value.verdict == "mismatch" for value in measures.values()):
-        own = _bounds(kind, params, seen, replace(rounding, rule="formula"), replayed, name)
+        own = _bounds(kind, params, seen, replace(rounding, rule="formula"), replayed, name, true)
         bounds = {quantity: bound + oracle_share(dtype) * own[quantity] for quantity, bound in bounds.items()}
         measures = _measure_all(true, got, bounds, truth, kind, dtype)
+    if rounding.store and any(value.verdict == "mismatch" for value in measures.values()):
+        coarse = _bounds(kind, params, seen, reduce_accumulator(rounding), replayed, name, true)
+        measures = excuse_accumulator(measures, _measure_all(true, got, coarse, truth, kind, dtype))
     if decisions is not None and rounding.rule != "layer":
         _excuse_conventions(measures, problem, kind, name, seen, decisions, truth, bounds)
     if not seen.contract:
         return measures
     return {quantity: replace(value, verdict="contract", message=seen.contract) for quantity, value in measures.items()}
+
+
+def find_error(
+    problem: Problem, layers: Mapping[str, Any], trace: Mapping[str, NodeTrace], name: str, quantity: str
+) -> Array | None:
+    """Return how far one quantity of a node is from its truth, entry by entry; None where the two cannot be subtracted."""
+    node = next(node for node in problem.case.network.nodes if node.name == name)
+    kind, params, seen, constants = layers[node.layer], problem.params[name], trace[name], _constants(problem, name)
+    decisions = kind.decisions(make_numpy_namespace(), params, *seen.inputs) if hasattr(kind, "decisions") else None
+    true = name_node(find_truth(kind, params, seen.inputs, seen.dy, HIGHER[problem.case.dtype], decisions), constants)
+    got = name_node(seen, constants).get(quantity)
+    if got is None or quantity not in true or np.shape(got) != true[quantity].shape:
+        return None
+    with np.errstate(all="ignore"):
+        error: Array = lower(lift(got, HIGHER[problem.case.dtype]) - true[quantity])
+    return error if bool(np.isfinite(error).all()) else None
 
 
 def _measure_all(
@@ -70,6 +98,16 @@ def _measure_all(
         bound = bounds[quantity] * oracle_margin(dtype)
         measures[quantity] = doubt(measure(got.get(quantity), true[quantity], bound, dtype), quantity, truth, kind)
     return measures
+
+
+def excuse_accumulator(strict: Mapping[Any, Measure], coarse: Mapping[Any, Measure]) -> dict[Any, Measure]:
+    """Return the strict measures, `reduced-precision` where accumulating in the narrow format alone explains a mismatch."""
+    return {
+        key: replace(value, verdict="reduced-precision", message=REDUCED.format(value.error_in_bounds))
+        if value.verdict == "mismatch" and coarse[key].verdict in ("ok", "powerless")
+        else value
+        for key, value in strict.items()
+    }
 
 
 def doubt(found: Measure, quantity: str, truth: NodeTruth, kind: Any) -> Measure:
@@ -98,8 +136,8 @@ def judge_wiring(
         parts = [trace[reader].dx[i] for reader, i in readers if reader in trace]
         summed = problem.dy if name == network.output.name and not parts else _sum(parts, dtype)
         bound = unit * max(len(parts) - 1, 0) * _sum([np.abs(part) for part in parts if part is not None], dtype)
-        if len(parts) > 1 or not same_bits(arrived.get(name), np.asarray(summed, dtype)):
-            found = measure(arrived.get(name), np.asarray(summed), np.asarray(bound, np.float64), dtype)
+        if len(parts) > 1 or not same_bits(arrived.get(name), summed.astype(find_format(dtype).dtype)):
+            found = measure(arrived.get(name), summed, bound.astype(np.float64), dtype)
             measures[name, "dy"] = found
     if not same_bits(y, made.get(network.output.name)):
         measures[network.output.name, "y"] = Measure("mismatch", message="the network returned something else than its last node")
@@ -123,7 +161,7 @@ def same_bits(a: Any, b: Any) -> bool:
     if a is None or b is None:
         return a is b
     a, b = np.asarray(a), np.asarray(b)
-    return a.shape == b.shape and a.dtype == b.dtype and bool(np.array_equal(a, b, equal_nan=a.dtype.kind == "f"))
+    return a.shape == b.shape and a.dtype == b.dtype and bool(np.array_equal(a, b, equal_nan=is_float(a)))
 
 
 def name_node(node: NodeTruth | NodeTrace, constants: frozenset[int]) -> dict[str, Any]:
@@ -139,15 +177,17 @@ def _constants(problem: Problem, name: str) -> frozenset[int]:
 
 
 def _bounds(
-    kind: Any, params: Mapping[str, Array], seen: NodeTrace, rounding: Rounding, decisions: Mapping[str, Array], name: str
-) -> dict[str, Array]:
-    """Return the bound of every quantity for inputs that carry no error."""
+    kind: Any, params: Mapping[str, Array], seen: NodeTrace, rounding: Rounding, decisions: Mapping[str, Array], name: str,
+    true: Mapping[str, Any],
+) -> dict[str, Array]:  # fmt: skip
+    """Return the bound of every quantity for inputs that carry no error, and for true values that are rounded to be stored."""
     pairs, extra = [exact(value) for value in seen.inputs], branch_arguments(decisions, name)
     with np.errstate(all="ignore"):
         y = kind.forward_bound(rounding, flat(params), *pairs, *extra)
         backward = kind.backward_bound(rounding, flat(params), *pairs, exact(seen.dy), *extra)
     constants = frozenset(i for i, error in enumerate(backward.dx) if error is None)
-    return name_node(NodeTrace(seen.inputs, y, seen.dy, backward.dx, backward.dparams), constants)
+    bounds = name_node(NodeTrace(seen.inputs, y, seen.dy, backward.dx, backward.dparams), constants)
+    return {key: add_storage(rounding, bound, lower(true[key])) if key in true else bound for key, bound in bounds.items()}
 
 
 def _excuse_conventions(
@@ -163,11 +203,13 @@ def _excuse_conventions(
     ours, theirs, got = name_node(truth, constants), name_node(other, constants), name_node(seen, constants)
     for quantity in [key for key, value in measures.items() if value.verdict == "mismatch" and key in got and key in theirs]:
         value, slack = lift(got[quantity], HIGHER[dtype]), bounds[quantity] * oracle_margin(dtype)
-        low, high = np.minimum(ours[quantity], theirs[quantity]) - slack, np.maximum(ours[quantity], theirs[quantity]) + slack
+        xp = pick_namespace(HIGHER[dtype])
+        low, high = xp.minimum(ours[quantity], theirs[quantity]) - slack, xp.maximum(ours[quantity], theirs[quantity]) + slack
         if ((low <= value) & (value <= high)).all():
             message = "at an exact kink another subgradient was taken than the formula's"
             measures[quantity] = replace(measures[quantity], verdict="convention", message=message)
 
 
 def _sum(parts: list[Any], dtype: str) -> Any:
-    return np.sum([part.astype(HIGHER[dtype]) for part in parts if part is not None], axis=0) if parts else np.zeros(())
+    given = [lift(part, HIGHER[dtype]) for part in parts if part is not None]
+    return reduce(operator.add, given) if given else np.zeros(())

@@ -14,7 +14,10 @@ import numpy as np
 
 from harness.array_api import make_numpy_namespace
 from harness.core import Array, Problem
-from harness.judge.oracle import HIGHER, NodeTruth, find_truth, lift
+from harness.floats import is_float
+from harness.judge.double_double import WIDE
+from harness.judge.oracle import HIGHER, NodeTruth, find_truth, lift, pick_namespace
+from harness.judge.rounding import add_storage
 from reference_layers import Pair, Rounding
 
 
@@ -63,15 +66,16 @@ def _forward(
     problem: Problem, layers: Mapping[str, Any], values: dict[str, Array], decisions: Mapping[str, Array] | None
 ) -> dict[str, Array]:
     """Fill `values` node by node and return the branches taken."""
-    xp, taken = make_numpy_namespace(), dict(decisions or {})
+    xp, taken = pick_namespace(HIGHER[problem.case.dtype]), dict(decisions or {})
     for node in problem.case.network.nodes:
         kind, inputs = layers[node.layer], [values[name] for name in node.inputs]
-        params = {key: lift(value, inputs[0].dtype) for key, value in problem.params[node.name].items()}
+        params = {key: lift(value, HIGHER[problem.case.dtype]) for key, value in problem.params[node.name].items()}
         with np.errstate(all="ignore"):
             if hasattr(kind, "decisions") and node.name not in taken:
                 taken[node.name] = kind.decisions(xp, params, *inputs)
             extra = {"decisions": taken[node.name]} if node.name in taken else {}
-            values[node.name] = np.asarray(kind.formula(xp, params, *inputs, **extra))
+            y = kind.formula(xp, params, *inputs, **extra)
+            values[node.name] = y if y.dtype == WIDE else np.asarray(y)
     return taken
 
 
@@ -87,8 +91,9 @@ def find_bounds(
             kind, inputs = layers[node.layer], [pairs[name] for name in node.inputs]
             extra = branch_arguments(true.decisions, node.name)
             branches |= _check_branches(problem, kind, node, inputs, true)
-            error = kind.forward_bound(rounding_of(kind), flat(problem.params[node.name]), *inputs, *extra)
-            pairs[node.name] = Pair(lower(true.values[node.name]), error)
+            rounding, value = rounding_of(kind), lower(true.values[node.name])
+            error = kind.forward_bound(rounding, flat(problem.params[node.name]), *inputs, *extra)
+            pairs[node.name] = Pair(value, add_storage(rounding, error, value))
         gradients = _backward_bounds(problem, layers, true, pairs, rounding_of)
     return NetworkBound(pairs[network.output.name].error, gradients, branches)
 
@@ -105,10 +110,13 @@ def _backward_bounds(
         dy = add_up(parts[node.name], lower(true.dy[node.name]), rounding)
         extra = branch_arguments(true.decisions, node.name)
         bound = kind.backward_bound(rounding, flat(problem.params[node.name]), *[pairs[name] for name in node.inputs], dy, *extra)
-        named.update({f"{node.name}.{key}": error for key, error in bound.dparams.items()})
-        for name, error, dx in zip(node.inputs, bound.dx, true.truths[node.name].dx, strict=True):
+        truth = true.truths[node.name]
+        for key, error in bound.dparams.items():
+            named[f"{node.name}.{key}"] = add_storage(rounding, error, lower(truth.dparams[key]))
+        for name, error, dx in zip(node.inputs, bound.dx, truth.dx, strict=True):
             if error is not None and dx is not None:
-                parts.setdefault(name, []).append(Pair(lower(dx), error))
+                value = lower(dx)
+                parts.setdefault(name, []).append(Pair(value, add_storage(rounding, error, value)))
     for name in problem.inputs:
         if name in parts and name not in problem.constants:
             named[name] = add_up(parts[name], lower(true.gradients[name]), rounding).error
@@ -117,8 +125,9 @@ def _backward_bounds(
 
 def add_up(parts: list[Pair], total: Array, rounding: Rounding) -> Pair:
     """Return the sum of contributions with its error."""
-    error = np.sum([part.error for part in parts], axis=0)
-    return Pair(total, error + rounding.gamma(len(parts) - 1) * np.sum([part.size for part in parts], axis=0))
+    error, more = np.sum([part.error for part in parts], axis=0), len(parts) - 1
+    rounded = rounding.gamma(more) + 2 * more * rounding.store
+    return Pair(total, error + rounded * np.sum([part.size for part in parts], axis=0))
 
 
 def exact(value: Array) -> Pair:
@@ -129,7 +138,7 @@ def exact(value: Array) -> Pair:
 
 def lower(value: Array) -> Array:
     """Return floats in float64, precise enough for bounds; integers as they are."""
-    return value.astype(np.float64) if value.dtype.kind == "f" else value
+    return value.astype(np.float64) if is_float(value) else value
 
 
 def flat(params: Mapping[str, Array]) -> dict[str, Array]:

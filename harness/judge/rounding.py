@@ -2,28 +2,55 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from harness.core import Arithmetic
+from harness.core import Arithmetic, Array
+from harness.floats import find_format
 from harness.judge.oracle import HIGHER
+from harness.judge.precision import find_eps
 from reference_layers import Rounding
 
 
 def make_rounding(dtype: str, arithmetic: Arithmetic, rule: Any) -> Rounding:
-    """Return unit roundoff, accumulator roundoff and smallest normal number of the dtype, as this backend computes."""
-    info = np.finfo(dtype)
-    unit = float(info.eps) / 2
-    return Rounding(u=unit, ua=unit, tiny=float(info.tiny), elementary=arithmetic.elementary, rule=rule)
+    """Return unit roundoff, accumulator roundoff and smallest normal number of the dtype, as this backend computes.
+
+    In a narrow dtype, layers and formulas compute in float32 between edges that are stored; a framework's own ops
+    round every result to the narrow dtype, and accumulate in float32.
+    """
+    stored = find_format(dtype)
+    kind = find_format("float32") if stored.is_narrow and rule != "native" else stored
+    accumulator = min(kind.u, find_format("float32").u)
+    tiny = kind.tiny if kind.largest > 1e30 else kind.least  # float16 has too few exponents for anybody to flush it
+    store, least = (stored.u, stored.least) if stored.is_narrow else (0.0, 0.0)
+    return Rounding(
+        u=kind.u, ua=accumulator, tiny=tiny, elementary=arithmetic.elementary, rule=rule, largest=kind.largest, store=store,
+        least=least,
+    )  # fmt: skip
+
+
+def reduce_accumulator(rounding: Rounding) -> Rounding:
+    """Return the same arithmetic with sums and products accumulated in the narrow format in which results are stored."""
+    return replace(rounding, ua=max(rounding.ua, rounding.store), u=max(rounding.u, rounding.store))
+
+
+def add_storage(rounding: Rounding, bound: Array, value: Array) -> Array:
+    """Return the bound of a value that is rounded once more, to be stored; what is exact can be stored exactly."""
+    if not rounding.store:
+        return bound
+    out: Array = np.where(bound > 0, bound + rounding.store * (np.abs(value) + bound) + rounding.least, 0.0)
+    return out
 
 
 def oracle_share(dtype: str) -> float:
     """Return which part of the bound of a differentiated formula bounds the oracle's own error, twice over.
 
-    The oracle evaluates the same formula in a precision finer by 2^11 (longdouble for float64) or 2^29 (float64).
+    The oracle evaluates the same formula in a precision finer by 2^11 (longdouble for float64) or 2^29
+    (float64 for what is computed in float32).
     """
-    return 2.0 * float(np.finfo(HIGHER[dtype]).eps) / float(np.finfo(dtype).eps)
+    return find_eps(HIGHER[dtype]) / find_format(find_format(dtype).compute.name).u
 
 
 def oracle_margin(dtype: str) -> float:

@@ -12,17 +12,19 @@ from harness.array_api import make_numpy_namespace
 from harness.backends.numerical import draw_directions
 from harness.cases import SHAPE_HAZARDS
 from harness.core import PROJECTIONS, Array, Backend, Case, Comparison, NodeTrace, Outcome, Problem
-from harness.judge.local import FAN_OUT, describe_parting, find_parted, judge_nodes, judge_wiring
+from harness.floats import find_format
+from harness.judge.local import FAN_OUT, describe_parting, excuse_accumulator, find_parted, judge_nodes, judge_wiring
 from harness.judge.measure import SEEN, Measure, measure
 from harness.judge.noise import find_spread
+from harness.judge.oracle import HIGHER, pick_namespace
 from harness.judge.propagate import NetworkBound, NetworkValues, find_bounds, find_values
-from harness.judge.rounding import make_rounding, oracle_margin, oracle_share
+from harness.judge.rounding import make_rounding, oracle_margin, oracle_share, reduce_accumulator
 from reference_layers import Rounding
 
 Key = tuple[str, str]
 WORST_FIRST = (
-    "contract", "missing", "shape", "dtype", "oracle-nonfinite", "nonfinite", "mismatch", "vacuous", "convention",
-    "powerless", "ok",
+    "contract", "missing", "shape", "dtype", "oracle-nonfinite", "nonfinite", "mismatch", "vacuous", "reduced-precision",
+    "constant", "convention", "powerless", "ok",
 )  # fmt: skip
 
 
@@ -37,8 +39,14 @@ class Bench:
     spreads: dict[tuple[bytes, Any], dict[str, Array]] = field(default_factory=dict)
 
 
-def judge(bench: Bench, backend: Backend, outcome: Outcome, trace: Mapping[str, NodeTrace] | None) -> list[Comparison]:
-    """Return a row for every quantity of one backend's outcome; a failed outcome is one row with its failure."""
+def judge(
+    bench: Bench, backend: Backend, outcome: Outcome, trace: Mapping[str, NodeTrace] | None,
+    lifted: Mapping[Key, Measure] | None = None,
+) -> list[Comparison]:  # fmt: skip
+    """Return a row for every quantity of one backend's outcome; a failed outcome is one row with its failure.
+
+    `lifted` holds the measures of the same code one precision up.
+    """
     if outcome.status != "ok":
         return [_row(bench, backend, ("network", "all"), Measure(outcome.status, message=outcome.message), {})]
     if outcome.directions:
@@ -50,7 +58,7 @@ def judge(bench: Bench, backend: Backend, outcome: Outcome, trace: Mapping[str, 
     usable = trace is not None and not parted
     if trace is not None and usable:
         local = judge_nodes(bench.problem, bench.layers, trace, rounding_of)
-        unit = rounding_of(None).u
+        unit = max(rounding_of(None).u, rounding_of(None).store)
         wiring = judge_wiring(bench.problem, trace, outcome.gradients, np.asarray(outcome.y), unit) if backend.decides else {}
     decisions = _decisions(bench, outcome, trace if usable else None)
     network, nowhere = _judge_network(bench, backend, outcome, decisions)
@@ -58,10 +66,13 @@ def judge(bench: Bench, backend: Backend, outcome: Outcome, trace: Mapping[str, 
     if trace is not None and parted:
         nowhere["network", "trace"] = Measure("contract", message=describe_parting(trace, parted))
     local |= _hand_on(bench.problem, local, wiring) if usable else {}
+    raised = dict(lifted or {})
+    raised |= _hand_on(bench.problem, raised, {})
     keys = [*local, *(key for key in network if key not in local)]
     noise = _judge_noise(bench, backend, outcome, decisions, {key: _power(key, local, network) for key in network})
     noise = _follow_convention(noise, local)
-    rows = [_join(bench, backend, key, local.get(key), network.get(key), noise.get(key)) for key in keys]
+    checks = {"local": local, "lifted": raised, "network": network, "noise": noise}
+    rows = [_join(bench, backend, key, {name: found[key] for name, found in checks.items() if key in found}) for key in keys]
     rows += [_row(bench, backend, key, value, {"check": "local", "layer": FAN_OUT}) for key, value in wiring.items()]
     return rows + [_row(bench, backend, key, value, {"check": "network"}) for key, value in nowhere.items()]
 
@@ -119,19 +130,33 @@ def _judge_noise(
     bench: Bench, backend: Backend, outcome: Outcome, decisions: Mapping[str, Array], powers: Mapping[Key, float]
 ) -> dict[Key, Measure]:
     """Return measures against calibrated noise, for gradients of which no proven bound could show a 1 % error."""
-    case = bench.problem.case
     blunt = {key for key, power in powers.items() if SEEN < power < np.inf and key[1] != "y"}
-    if not blunt or case.dtype != "float32" or outcome.uncertainty:
+    if not blunt or outcome.uncertainty:
         return {}
+    found = _measure_noise(bench, backend, outcome, decisions, blunt, _rounding_of(bench, backend))
+    if not _stores_narrow(bench) or all(value.verdict != "mismatch" for value in found.values()):
+        return found
+    strict = _rounding_of(bench, backend)
+    coarse = _measure_noise(bench, backend, outcome, decisions, blunt, lambda kind: reduce_accumulator(strict(kind)))
+    return excuse_accumulator(found, coarse)
+
+
+def _measure_noise(
+    bench: Bench, backend: Backend, outcome: Outcome, decisions: Mapping[str, Array], blunt: set[Key],
+    rounding_of: Callable[[Any], Rounding],
+) -> dict[Key, Measure]:  # fmt: skip
+    """Return measures against the spread of the noise that this arithmetic makes; it is found once."""
     true, bound = find_network(bench, backend, decisions)
-    key = (_branch_key(decisions), _rules_key(bench, backend))
+    kinds = {node.layer: bench.layers[node.layer] for node in bench.problem.case.network.nodes}
+    key = (_branch_key(decisions), tuple((name, rounding_of(kind)) for name, kind in kinds.items()))
     if key not in bench.spreads:
-        bench.spreads[key] = find_spread(bench.problem, bench.layers, true, bound, _rounding_of(bench, backend))
-    spread, found = bench.spreads[key], {}
-    for name in true.gradients:
-        if split_name(name) in blunt:
-            found[split_name(name)] = _measure_network(outcome.gradients.get(name), true.gradients[name], spread[name], case)
-    return found
+        bench.spreads[key] = find_spread(bench.problem, bench.layers, true, bound, rounding_of)
+    spread, named = bench.spreads[key], {split_name(name): name for name in true.gradients}
+    return {
+        quantity: _measure_network(outcome.gradients.get(name), true.gradients[name], spread[name], bench.problem.case)
+        for quantity, name in named.items()
+        if quantity in blunt
+    }
 
 
 def _branch_key(decisions: Mapping[str, Array]) -> bytes:
@@ -161,12 +186,21 @@ def _judge_network(
     true, bound = find_network(bench, backend, decisions)
     measures = _measure_outcome(bench, outcome, true, bound)
     if not outcome.uncertainty and any(value.verdict == "mismatch" for value in measures.values()):
-        measures = _measure_outcome(bench, outcome, true, _allow_for_oracle(bench, backend, true, bound))
+        bound = _allow_for_oracle(bench, backend, true, bound)
+        measures = _measure_outcome(bench, outcome, true, bound)
+    branches = {(node, "branch"): Measure("mismatch", message=message) for node, message in bound.branches.items()}
+    if _stores_narrow(bench) and any(value.verdict == "mismatch" for value in [*measures.values(), *branches.values()]):
+        coarse = _coarsen(bench, backend, true)
+        measures = excuse_accumulator(measures, _measure_outcome(bench, outcome, true, coarse))
+        branches = {
+            key: value if key[0] in coarse.branches else replace(value, verdict="reduced-precision")
+            for key, value in branches.items()
+        }
     doubted = {node: truth.unconfirmed for node, truth in true.truths.items() if truth.unconfirmed}
     if doubted:
         message = "the formula is not finite where the function is, at " + "; ".join(f"{k}: {v}" for k, v in doubted.items())
         measures = {key: replace(value, verdict="oracle-nonfinite", message=message) for key, value in measures.items()}
-    return measures, {(node, "branch"): Measure("mismatch", message=message) for node, message in bound.branches.items()}
+    return measures, branches
 
 
 def _measure_outcome(bench: Bench, outcome: Outcome, true: NetworkValues, bound: NetworkBound) -> dict[Key, Measure]:
@@ -185,6 +219,16 @@ def _measure_outcome(bench: Bench, outcome: Outcome, true: NetworkValues, bound:
     return measures
 
 
+def _stores_narrow(bench: Bench) -> bool:
+    return find_format(bench.problem.case.dtype).is_narrow
+
+
+def _coarsen(bench: Bench, backend: Backend, true: NetworkValues) -> NetworkBound:
+    """Return the bounds of a backend that accumulates in the narrow dtype in which it stores."""
+    strict = _rounding_of(bench, backend)
+    return find_bounds(bench.problem, bench.layers, true, lambda kind: reduce_accumulator(strict(kind)))
+
+
 def _allow_for_oracle(bench: Bench, backend: Backend, true: NetworkValues, bound: NetworkBound) -> NetworkBound:
     """Return the bounds with the oracle's own error added, for before anything is called wrong."""
     dtype = bench.problem.case.dtype
@@ -201,12 +245,9 @@ def _measure_network(got: Any, truth: Array, bound: Array, case: Case) -> Measur
 def _judge_projections(bench: Bench, backend: Backend, outcome: Outcome) -> list[Comparison]:
     """Return the row of a witness that projects the gradients on random directions."""
     true, _ = find_network(bench, backend, {})
-    truth = np.array(
-        [
-            sum(np.sum(true.gradients[name] * part) for name, part in direction.items())
-            for direction in draw_directions(bench.problem, outcome.directions)
-        ]
-    )
+    xp = pick_namespace(HIGHER[bench.problem.case.dtype])
+    directions = draw_directions(bench.problem, outcome.directions)
+    truth = xp.stack([sum(xp.sum(true.gradients[name] * part) for name, part in one.items()) for one in directions], axis=0)
     found = measure(outcome.gradients[PROJECTIONS], truth, outcome.uncertainty[PROJECTIONS], "float64")
     return [_row(bench, backend, ("network", PROJECTIONS), found, {"check": "network"})]
 
@@ -221,17 +262,29 @@ def split_name(name: str) -> Key:
     return (node, f"d{key}") if dot else (name, "dx")
 
 
-def _join(
-    bench: Bench, backend: Backend, key: Key, local: Measure | None, network: Measure | None, noise: Measure | None
-) -> Comparison:
-    """Return the row of a quantity: the worse verdict of the checks that ran, powerless only where no check had power."""
-    named = {"local": local, "network": network, "noise": noise}
-    checks = {name: value for name, value in named.items() if value is not None}
-    power = min(value.power for value in checks.values())
-    strong = [value for value in checks.values() if value.verdict != "powerless"] or list(checks.values())
-    worst = min(strong, key=_badness)
-    errors = {f"{name}_error_in_bounds": value.error_in_bounds for name, value in checks.items() if name != "noise"}
-    return _row(bench, backend, key, replace(worst, power=power), {"check": "+".join(checks), **errors})
+def _join(bench: Bench, backend: Backend, key: Key, checks: Mapping[str, Measure]) -> Comparison:
+    """Return the row of a quantity: the worse verdict of the checks that ran, powerless only where no check had power.
+
+    The lifted re-run tells of the formula alone: it can make a row worse, and gives none power.
+    """
+    own = [value for name, value in checks.items() if name != "lifted"]
+    sharpest = min(own, key=lambda value: value.power)
+    strong = [value for value in own if value.verdict != "powerless"] or own
+    lifted = [value for name, value in checks.items() if name == "lifted" and value.verdict not in ("ok", "powerless")]
+    worst = min(strong + lifted, key=_badness)
+    found = replace(
+        _tell_both(key, min(strong, key=_badness), worst), power=sharpest.power, seen_percent=sharpest.seen_percent,
+        seen_millionth=sharpest.seen_millionth, n_compared=max(value.n_compared for value in own),
+    )  # fmt: skip
+    errors = {f"{name}_error_in_bounds": value.error_in_bounds for name, value in checks.items()}
+    return _row(bench, backend, key, found, {"check": "+".join(checks), **errors})
+
+
+def _tell_both(key: Key, own: Measure, worst: Measure) -> Measure:
+    """Return the worst measure; where the lifted re-run and another check both see an error, with the words of both."""
+    if own is worst or own.verdict != worst.verdict or own.verdict != "mismatch":
+        return worst
+    return replace(own, message=f"{describe(key, own)}; {worst.message}")
 
 
 def _badness(found: Measure) -> tuple[int, float]:
@@ -248,7 +301,8 @@ def _row(bench: Bench, backend: Backend, key: Key, found: Measure, extra: Mappin
         "case": case.id, "network": case.network.digest, "hazards": "+".join(case.hazards), "backend": backend.name,
         "variant": backend.variant, "dtype": case.dtype, "node": node, "layer": kinds.get(node, "network"), "quantity": quantity,
         "check": "none", "verdict": found.verdict, "decides": backend.decides, "error_in_bounds": found.error_in_bounds,
-        "ulps": found.ulps, "relative_to_norm": found.relative_to_norm, "power": found.power, "n_compared": found.n_compared,
+        "ulps": found.ulps, "relative_to_norm": found.relative_to_norm, "power": found.power, "seen_percent": found.seen_percent,
+        "seen_millionth": found.seen_millionth, "n_compared": found.n_compared,
         "n_wrong": found.n_wrong, "worst_index": " ".join(map(str, found.worst_index)), "got": found.got,
         "expected": found.expected, "message": found.message or describe(key, found),
     }  # fmt: skip

@@ -22,6 +22,8 @@ WIDTH = 900
 COLUMNS_WIDTH = 790
 SERIES = 8
 FONT = "Liberation Sans, Arial, Helvetica, sans-serif"
+# More of them than there are colours: no two of many methods then look alike.
+SHAPES = "circle square triangle-up cross diamond triangle-right triangle-down triangle-left stroke arrow wedge".split()
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 PLAIN_POWERS = {-2: "0.01", -1: "0.1", 0: "1", 1: "10", 2: "100"}
 LABELS = {"labelColor": "var(--muted)", "titleColor": "var(--muted)", "labelFontSize": 11, "titleFontSize": 11}
@@ -130,7 +132,7 @@ def draw_errors(binned: pd.DataFrame, colors: Mapping[str, str]) -> alt.TopLevel
     )
     row = alt.Row("who:N", title=None, sort=list(colors), header=alt.Header(labelAngle=0, labelAlign="left", labelPadding=4))
     layers = alt.layer(*_bound(binned), bars, data=binned).properties(width=_column_width(binned) - 30, height=38)
-    return layers.facet(row=row, column=alt.Column("dtype:N", title=None))
+    return layers.facet(row=row, column=_by_dtype(binned))
 
 
 def draw_ratios(table: pd.DataFrame, colors: Mapping[str, str]) -> alt.TopLevelMixin:
@@ -150,7 +152,7 @@ def draw_ratios(table: pd.DataFrame, colors: Mapping[str, str]) -> alt.TopLevelM
     ticks = base.mark_tick(thickness=3, height=20).encode(x="ratio:Q", color=color)
     rule = alt.Chart(alt.InlineData(values=[{}])).mark_rule(color="var(--ink)", strokeDash=[3, 3]).encode(x=alt.datum(1))
     layers = alt.layer(rule, bars, ticks, data=table).properties(width=_column_width(table), height=alt.Step(30))
-    return layers.facet(column=alt.Column("dtype:N", title=None))
+    return layers.facet(column=_by_dtype(table))
 
 
 def draw_sizes(binned: pd.DataFrame, colors: Mapping[str, str]) -> alt.TopLevelMixin:
@@ -164,7 +166,7 @@ def draw_sizes(binned: pd.DataFrame, colors: Mapping[str, str]) -> alt.TopLevelM
     band = base.mark_area(opacity=0.14).encode(y=y, y2="high:Q")
     line = base.mark_line(point={"size": 26}, strokeWidth=2).encode(y="seconds:Q")
     layers = alt.layer(band, line, data=binned).properties(width=_column_width(binned), height=250)
-    return layers.facet(column=alt.Column("dtype:N", title=None))
+    return layers.facet(column=_by_dtype(binned))
 
 
 def draw_speedups(binned: pd.DataFrame, trend: pd.DataFrame, colors: Mapping[str, str]) -> alt.TopLevelMixin:
@@ -227,6 +229,52 @@ def draw_parting(parting: pd.DataFrame, colors: Mapping[str, str]) -> alt.TopLev
     return encoded.properties(width=WIDTH - 60, height=240)
 
 
+def draw_kills(found: pd.DataFrame) -> alt.TopLevelMixin:
+    """Return a square for each kind of fault and method, the fuller the more was found, with a column for each dtype.
+
+    `found` is that of a `KillScore`.
+    """
+    import altair as alt
+
+    methods, kinds = list(dict.fromkeys(found["method"])), list(dict.fromkeys(found["kind"]))
+    x = alt.X("method:N", sort=methods, title=None, axis=alt.Axis(labelAngle=-60, domain=False, ticks=False))
+    y = alt.Y("kind:N", sort=kinds, title=None, axis=alt.Axis(labelLimit=260, labelColor="var(--ink)", domain=False, ticks=False))
+    shade = alt.Opacity("share:Q", scale=alt.Scale(domain=[0, 1], range=[0.04, 1]), legend=None)
+    tooltip = [f"{name}:N" for name in ("kind", "method", "dtype")] + [
+        alt.Tooltip("share:Q", format=".1%"),
+        "networks:Q",
+        "size:Q",
+    ]
+    squares = alt.Chart(found).mark_rect(fill="var(--accent)", stroke="var(--line)", strokeWidth=0.5)
+    room = max(12, min(26, (_column_width(found) - 290 // found["dtype"].nunique()) // max(1, len(methods))))
+    sized = squares.encode(x=x, y=y, opacity=shade, tooltip=tooltip).properties(width=alt.Step(room), height=alt.Step(14))
+    out: alt.FacetChart = sized.facet(column=_by_dtype(found))
+    return out
+
+
+def draw_smallest(smallest: pd.DataFrame, colors: Mapping[str, str]) -> alt.TopLevelMixin:
+    """Return the smallest size of each graded fault that each method finds in 99 % of the networks, by dtype.
+
+    `smallest` is that of a `KillScore`, without what is never found.
+    """
+    import altair as alt
+
+    sizes = smallest["smallest_99"]
+    label = _powers(_decades(sizes), log=True)
+    scale, axis = alt.Scale(type="log"), alt.Axis(values=[10.0**one for one in _decades(sizes)[::3]], labelExpr=label)
+    points = alt.Chart(smallest).mark_point(filled=True, size=46, opacity=0.85)
+    encoded = points.encode(
+        x=alt.X("smallest_99:Q", title="smallest size found in 99 %", scale=scale, axis=axis),
+        y=alt.Y("kind:N", title=None, sort=list(dict.fromkeys(smallest["kind"])), axis=alt.Axis(labelLimit=260, grid=True)),
+        color=alt.Color("method:N", legend=alt.Legend(columns=6), scale=alt.Scale(domain=[*colors], range=[*colors.values()])),
+        shape=alt.Shape("method:N", scale=alt.Scale(domain=[*colors], range=[*SHAPES])),
+        tooltip=["kind:N", "method:N", "dtype:N", alt.Tooltip("smallest_99:Q", format=".2g"), "networks:Q"],
+    )
+    width = _column_width(smallest) - 260 // smallest["dtype"].nunique()
+    out: alt.FacetChart = encoded.properties(width=width, height=alt.Step(18)).facet(column=_by_dtype(smallest))
+    return out
+
+
 def power_label(exponent: int) -> str:
     """Return the power of ten as the axes write it.
 
@@ -243,8 +291,15 @@ def _series(field: str, colors: Mapping[str, str], legend: bool = True) -> alt.C
     return alt.Color(f"{field}:N", legend=shown, scale=alt.Scale(domain=[*colors], range=[*colors.values()]))
 
 
+def _by_dtype(table: pd.DataFrame) -> alt.Column:
+    """Return the columns of a picture, one for each dtype, from the widest."""
+    import altair as alt
+
+    return alt.Column("dtype:N", title=None, sort=summaries.order_dtypes(table["dtype"].astype("str").unique()))
+
+
 def _column_width(table: pd.DataFrame) -> int:
-    """Return the width of one of the columns for the dtypes, so that the picture is as wide with one as with two."""
+    """Return the width of one of the columns for the dtypes, so that the picture is as wide with one as with four."""
     return COLUMNS_WIDTH // max(1, table["dtype"].nunique())
 
 

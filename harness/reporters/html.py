@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.core import BadInput
-from harness.reporters import figures, rows, summaries, words
+from harness.reporters import evidence, figures, rows, summaries, words
+from harness.reporters.conventions import find_atlas
+from harness.reporters.kill_score import find_kill_score
+from harness.reporters.optional import list_held
 from harness.reporters.verdict import decide_verdict, locate_failures
 
 if TYPE_CHECKING:
@@ -21,15 +24,23 @@ if TYPE_CHECKING:
 MOST_LINES = 300
 LONGEST_CASE = 4000
 TEMPLATES = Path(__file__).parent / "templates"
-FILTERS = ("count", "plural", "share", "measure", "brief", "seconds", "times", "clip", "setting")
+FILTERS = ("count", "rough_count", "plural", "share", "measure", "brief", "seconds", "times", "clip", "setting")
 SYMBOLS = {"fail": "✕", "warn": "◐", "ok": "✓", "skip": "–"}
-MEANINGS = {"fails": "failing", "deviates": "deviating witnesses", "powerless": "powerless", "convention": "by convention"}
+MEANINGS = {
+    "fails": "failing",
+    "deviates": "deviating witnesses",
+    "powerless": "powerless",
+    "convention": "by convention",
+    "finding": "findings",
+}
 LABELS = {
     "ruler": "Histogram of the errors of all deciding comparisons in units of their bounds",
     "errors": "Histograms of the errors in units of their bounds, a row for each backend and a column for each dtype",
     "ratios": "Time of each backend for forward and backward over NumPy's: median and quartiles over the networks",
     "sizes": "Seconds of each backend for forward and backward over the number of parameters, on logarithmic scales",
     "speedups": "How many times faster backpropagation is than numerical differentiation, over the number of parameters",
+    "kills": "Share of the networks in which each method found each kind of planted fault, by dtype",
+    "smallest": "Smallest size of each planted fault that each method finds in 99 % of the networks, by dtype",
     "losses": "Loss of each framework over the steps of training",
     "weights": "Distance of each framework's weights from NumPy's over the steps, beside what rounding explains",
     "losses-apart": "Distance of each framework's loss from NumPy's over the steps, beside what rounding explains",
@@ -68,7 +79,7 @@ def _environment() -> jinja2.Environment:
 
     loader, strict = jinja2.FileSystemLoader(TEMPLATES), jinja2.StrictUndefined
     environment = jinja2.Environment(loader=loader, autoescape=True, undefined=strict, trim_blocks=True, lstrip_blocks=True)
-    environment.filters.update({name: getattr(words, name) for name in FILTERS})
+    environment.filters.update({name: getattr(words, name) for name in FILTERS}, zip=zip)
     return environment
 
 
@@ -87,6 +98,13 @@ def _gather(run: Run) -> dict[str, Any]:
         "timings": _timings(run.timings, colors),
         "speed": _speed(frame, run.timings),
         "training": _training(run.training, colors),
+        "arithmetic": evidence.list_arithmetic(frame),
+        "culprits": evidence.count_culprits(frame),
+        "power": evidence.describe_power(frame),
+        "atlas": find_atlas(run),
+        "score": _score(run),
+        "held": list_held(run),
+        "most_lines": MOST_LINES,
         "tables": tables,
         "facts": words.describe(run.info),
         "example": _example(frame, run.cases),
@@ -111,7 +129,7 @@ def _grid(frame: pd.DataFrame) -> dict[str, Any]:
     counts = summaries.list_records(summaries.count_verdicts(frame, ["layer", "dtype", "who"]))
     columns = summaries.order_backends(str(row["who"]) for row in counts)
     cells = {(str(row["layer"]), str(row["dtype"]), str(row["who"])): _cell(row) for row in counts}
-    lines = sorted({(layer, dtype) for layer, dtype, _ in cells})
+    lines = list(dict.fromkeys((layer, dtype) for layer, dtype, _ in cells))
     shown = [(layer, dtype, [cells.get((layer, dtype, who)) for who in columns]) for layer, dtype in lines[:MOST_LINES]]
     return {"columns": columns, "lines": shown, "total": len(lines)}
 
@@ -130,19 +148,21 @@ def _tone(row: Mapping[str, Any]) -> str:
         return "fail"
     if row["skipped"] == row["rows"]:
         return "skip"
-    return "warn" if row["powerless"] or row["deviates"] else "ok"
+    return "warn" if row["powerless"] or row["deviates"] or row["finding"] else "ok"
 
 
 def _errors(frame: pd.DataFrame, colors: Mapping[str, str]) -> dict[str, Any]:
     """Return the ruler of all deciding errors, the histograms by backend, and the hazards' table."""
     backends = {str(who): str(backend) for who, backend in frame[["who", "backend"]].drop_duplicates().itertuples(index=False)}
     order = summaries.order_backends(backends)
-    ruler = summaries.bin_errors(frame[frame["decides"]], [])
-    binned = summaries.bin_errors(frame, ["who", "dtype"])
+    bounded = frame[~frame["finding"]]  # no bound holds a finding about arithmetic, and nobody is to take it for a fault
+    ruler = summaries.bin_errors(bounded[bounded["decides"]], [])
+    binned = summaries.bin_errors(bounded, ["who", "dtype"])
     by_backend = summaries.list_records(summaries.count_verdicts(frame, ["who", "dtype"]))
     return {
         "ruler": _picture("ruler", ruler, lambda table, _: figures.draw_ruler(table), {}),
         "histograms": _picture("errors", binned, figures.draw_errors, {who: colors[backends[who]] for who in order}),
+        "findings": int(frame["finding"].sum()),
         "unmeasured": int(frame["error_in_bounds"].isna().sum()),
         "by_backend": sorted(by_backend, key=lambda row: order.index(str(row["who"]))),
         "hazards": summaries.list_records(summaries.tally_hazards(frame)),
@@ -168,12 +188,27 @@ def _speed(frame: pd.DataFrame, timings: pd.DataFrame) -> dict[str, Any]:
     speed = summaries.compare_speed(timings)
     exponent, trend = summaries.fit_growth(speed)
     binned = summaries.bin_speed(speed)
-    colors = figures.assign_colors(sorted(binned["dtype"].unique()))
+    colors = figures.assign_colors(summaries.order_dtypes(binned["dtype"].unique()))
     return {
         "agreement": summaries.list_records(summaries.count_verdicts(numerical, ["who", "dtype"])),
         "exponent": exponent,
         "ends": summaries.list_records(summaries.smallest_and_largest(speed)),
         "figure": _picture("speedups", binned, lambda table, palette: figures.draw_speedups(table, trend, palette), colors),
+    }
+
+
+def _score(run: Run) -> dict[str, Any] | None:
+    """Return the kill score with its two pictures; None where the run holds none."""
+    score = find_kill_score(run)
+    if score is None:
+        return None
+    colors = figures.assign_colors(dict.fromkeys(score.smallest["method"]))
+    finite = score.smallest[score.smallest["smallest_99"].between(0, float("inf"), inclusive="neither")]
+    return {
+        "table": score,
+        "alarms": summaries.list_records(score.alarms),
+        "kills": _picture("kills", score.found, lambda table, _: figures.draw_kills(table), {}),
+        "smallest": _picture("smallest", finite, figures.draw_smallest, colors),
     }
 
 

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.reporters import summaries, words
+from harness.reporters import evidence, summaries, words
+from harness.reporters.conventions import Answer, find_atlas
+from harness.reporters.kill_score import find_kill_score
 from harness.reporters.verdict import decide_verdict
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ LONGEST_NAME = 60
 LONGEST_TEXT = 400
 MARKS = {"pass": "✅", "fail": "❌", "empty": "⚠️"}
 SPECIAL = re.compile(r"([\\`*_{}\[\]()#+!|~^$:])")
+COUNTS = {"networks": "networks", "rows": "comparisons", "false_alarms": "false alarms"}
 Column = tuple[str, Callable[[Mapping[str, Any]], str]]
 
 
@@ -46,7 +49,22 @@ REPORTER = MarkdownReporter()
 def compose_summary(run: Run) -> str:
     """Return the summary as Markdown."""
     frame = summaries.tidy_comparisons(run.comparisons)
-    parts = (_head, _known, _failures, _grid, _hazards, _timings, _numerical, _training, _origin)
+    parts = (
+        _head,
+        _known,
+        _failures,
+        _culprits,
+        _grid,
+        _hazards,
+        _arithmetic,
+        _power,
+        _kinks,
+        _score,
+        _timings,
+        _numerical,
+        _training,
+        _origin,
+    )
     return _limit("\n".join(line for part in parts for line in part(frame, run)) + "\n")
 
 
@@ -88,7 +106,9 @@ def _known(frame: pd.DataFrame, run: Run) -> Iterator[str]:
 def _failures(frame: pd.DataFrame, run: Run) -> Iterator[str]:
     failing = summaries.failing_rows(frame)
     columns = (
-        *(_text(name) for name in ("verdict", "layer", "node", "quantity")),
+        _text("verdict"),
+        *([_text("culprit", "who is wrong")] if failing["culprit"].ne("").any() else []),
+        *(_text(name) for name in ("layer", "node", "quantity")),
         _text("who", "backend"),
         _text("dtype"),
         _number("error_in_bounds", "worst in bounds", words.measure),
@@ -106,6 +126,87 @@ def _grid(frame: pd.DataFrame, run: Run) -> Iterator[str]:
 
 def _hazards(frame: pd.DataFrame, run: Run) -> Iterator[str]:
     yield from _section("Hazards", summaries.list_records(summaries.tally_hazards(frame).head(MOST_ROWS)), _verdicts("hazard"))
+
+
+def _culprits(frame: pd.DataFrame, run: Run) -> Iterator[str]:
+    rows = evidence.count_culprits(frame)
+    columns = (
+        _text("culprit", "who is wrong"),
+        _text("layer"),
+        _text("dtypes"),
+        _number("rows", "rows", words.count),
+        _number("fails", "failing", words.count),
+        _number("worst", "worst in bounds", words.measure),
+    )
+    yield from _section("Which one is wrong", rows[:MOST_ROWS], columns, len(rows))
+
+
+def _arithmetic(frame: pd.DataFrame, run: Run) -> Iterator[str]:
+    rows = evidence.list_arithmetic(frame)
+    columns = (
+        _text("saying", "finding"),
+        _text("who", "backend"),
+        *(_text(name) for name in ("layer", "quantity", "dtype")),
+        ("rows", lambda row: f"{words.count(row['rows'])} of {words.count(row['of'])}"),
+        _number("worst", "worst factor", words.measure),
+    )
+    yield from _section("Findings about arithmetic", rows[:MOST_ROWS], columns, len(rows))
+
+
+def _power(frame: pd.DataFrame, run: Run) -> Iterator[str]:
+    power = evidence.describe_power(frame)
+    shares = (_number("entries", "entries", words.rough_count), ("1 %", _seen("seen_percent")), ("1e-6", _seen("seen_millionth")))
+    columns = (_text("layer"), _text("dtype"), _text("who", "backend"), *shares)
+    yield from _section("Could an error have been seen?", power["rows"][:MOST_ROWS], columns, len(power["rows"]))
+    if power["blind"]:
+        yield from ("", f"{words.plural(power['blind'], 'case')} of {words.count(power['cases'])} can show nothing.")
+
+
+def _seen(name: str) -> Callable[[Mapping[str, Any]], str]:
+    return lambda row: "nothing" if row["blind"] else words.share(row[name])
+
+
+def _kinks(frame: pd.DataFrame, run: Run) -> Iterator[str]:
+    atlas = find_atlas(run)
+    if atlas is None:
+        return
+    columns: tuple[Column, ...] = (
+        *(_text(name) for name in ("operation", "place")),
+        _text("interval", "right gradients"),
+        *((escape(name), _answer(index)) for index, name in enumerate(atlas.frameworks)),
+        _text("agrees", "all"),
+    )
+    yield from _section("What each framework returns at a kink", [vars(kink) for kink in atlas.kinks[:MOST_ROWS]], columns)
+    outside = f"{words.plural(atlas.outside, 'gradient')} outside the interval of right ones"
+    yield from ("", f"The frameworks part at {words.plural(atlas.parted, 'place')}; {outside} (❌).")
+    yield from (f"- {escape(note)}" for note in atlas.missing)
+
+
+def _answer(index: int) -> Callable[[Mapping[str, Any]], str]:
+    def show(answer: Answer) -> str:
+        mark = "❌ " if answer.tone == "bad" else ""
+        return f"{mark}{escape(answer.text)}" + (f" ({escape(answer.function, LONGEST_NAME)})" if answer.function else "")
+
+    return lambda row: ", ".join(map(show, row["answers"][index]))
+
+
+def _score(frame: pd.DataFrame, run: Run) -> Iterator[str]:
+    score = find_kill_score(run)
+    if score is None:
+        return
+    smallest = [(escape(dtype), _cell(index, lambda cell: escape(cell))) for index, dtype in enumerate(score.dtypes)]
+    found = [(escape(dtype), _cell(index, lambda cell: words.share(cell["share"]))) for index, dtype in enumerate(score.dtypes)]
+    title = f"Kill score: smallest defect found in 99 % ({escape(score.headline)})"
+    yield from _section(title, score.by_method[:MOST_ROWS], (_text("method"), *smallest))
+    columns = (_text("kind", "fault"), _text("family"), _text("size"), *found)
+    yield from _section(f"Kill score: found by {escape(score.judge)}", score.by_kind[:MOST_ROWS], columns)
+    counts = (_number(name, title, words.count) for name, title in COUNTS.items())
+    alarms = summaries.list_records(score.alarms.head(MOST_ROWS))
+    yield from _section("Kill score: false alarms", alarms, (_text("dtype"), _text("backend", "accuser"), *counts))
+
+
+def _cell(index: int, show: Callable[[Any], str]) -> Callable[[Mapping[str, Any]], str]:
+    return lambda row: words.MISSING if row["cells"][index] is None else show(row["cells"][index])
 
 
 def _timings(frame: pd.DataFrame, run: Run) -> Iterator[str]:

@@ -15,7 +15,7 @@ MOST_FAILING = 2000
 MOST_WORST = 200
 PREVIEW = 10
 LONGEST_MESSAGE = 120
-TEXT = ("case", "verdict", "layer", "node", "quantity", "who", "dtype", "hazards", "worst_index")
+TEXT = ("case", "verdict", "culprit", "layer", "node", "quantity", "who", "dtype", "hazards", "worst_index")
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +43,7 @@ def table_failing(frame: pd.DataFrame) -> RowTable:
 
 def table_worst(frame: pd.DataFrame) -> RowTable:
     """Return the deciding rows with the largest errors in units of their bounds."""
-    total = int((frame["decides"] & frame["error_in_bounds"].notna()).sum())
+    total = len(summaries.measured_rows(frame))
     caption = "Deciding comparisons with the largest errors in units of their bounds"
     return _table("worst", "Worst rows", caption, summaries.worst_rows(frame, MOST_WORST), total)
 
@@ -72,6 +72,7 @@ def _readable(rows: pd.DataFrame) -> pd.DataFrame:
         {
             "case": text["case"],
             "verdict": text["verdict"],
+            **({"who is wrong": text["culprit"]} if text["culprit"].ne("").any() else {}),
             "in bounds": _numbers(rows["error_in_bounds"]),
             "backend": text["who"],
             "dtype": text["dtype"],

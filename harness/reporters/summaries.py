@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness.core import PASSING
+from harness.core import DTYPES, PASSING
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from harness.table import Run
 
 KEYS = ("case", "network", "hazards", "backend", "variant", "dtype", "layer", "quantity", "verdict")
-NUMBERS = ("error_in_bounds", "n_compared", "n_wrong")
+NUMBERS = ("error_in_bounds", "n_compared", "n_wrong", "seen_percent", "seen_millionth")
+ARITHMETIC = ("reduced-precision", "constant")
 LEAST_HEIGHT = 0.04
 SKIPPED = ("unsupported", "unavailable")
 PER_NETWORK = ["network", "dtype", "batch"]
@@ -32,9 +33,10 @@ def tidy_comparisons(comparisons: pd.DataFrame) -> pd.DataFrame:
     """Return the comparisons with keys as categories, numbers as numbers, and more columns.
 
     `who` is the backend with its variant; `fails` (it decides and does not pass), `deviates` (it decides nothing and
-    would not pass), `ok`, `powerless`, `convention` and `skipped` are booleans.
+    would not pass), `ok`, `powerless`, `convention`, `finding` (about arithmetic) and `skipped` are booleans. Columns that
+    older runs lack are there, and unknown.
     """
-    frame = _numeric(_categorical(comparisons, KEYS), NUMBERS)
+    frame = _numeric(order_by_dtype(_categorical(_complete(comparisons), (*KEYS, "culprit"))), NUMBERS)
     verdict = frame["verdict"]
     decides = _booleans(frame["decides"])
     return frame.assign(
@@ -45,6 +47,7 @@ def tidy_comparisons(comparisons: pd.DataFrame) -> pd.DataFrame:
         ok=verdict.eq("ok"),
         powerless=verdict.eq("powerless"),
         convention=verdict.eq("convention"),
+        finding=verdict.isin(ARITHMETIC),
         skipped=verdict.isin(SKIPPED),
     )
 
@@ -52,7 +55,7 @@ def tidy_comparisons(comparisons: pd.DataFrame) -> pd.DataFrame:
 def count_verdicts(frame: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
     """Return one row per combination of the keys with its rows, verdicts, numbers compared and worst error in bounds."""
     groups = frame.groupby(list(keys), observed=True, dropna=False, sort=True)
-    counts = groups[["ok", "powerless", "convention", "skipped", "fails", "deviates", "n_compared"]].sum()
+    counts = groups[["ok", "powerless", "convention", "finding", "skipped", "fails", "deviates", "n_compared"]].sum()
     counts.insert(0, "rows", groups.size())
     return counts.assign(worst=groups["error_in_bounds"].max(), median=groups["error_in_bounds"].median()).reset_index()
 
@@ -75,6 +78,23 @@ def order_backends(names: Iterable[str]) -> list[str]:
     return sorted(set(names), key=lambda name: (name.split(" ")[0] != REFERENCE, name))
 
 
+def order_dtypes(names: Iterable[str]) -> list[str]:
+    """Return the dtypes in the order in which reports show them: from the widest, then others by name.
+
+    >>> order_dtypes(["bfloat16", "float16", "float32", "float64"])
+    ['float64', 'float32', 'bfloat16', 'float16']
+    """
+    return sorted(set(names), key=lambda name: (DTYPES.index(name) if name in DTYPES else len(DTYPES), name))
+
+
+def order_by_dtype(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the frame with its dtypes as categories in the order of `order_dtypes`, by which groups are then sorted."""
+    import pandas as pd
+
+    names = frame["dtype"].astype("str")
+    return frame.assign(dtype=pd.Categorical(names, categories=order_dtypes(names.unique())))
+
+
 def is_numerical(frame: pd.DataFrame) -> pd.Series[Any]:
     """Tell which rows come from numerical differentiation."""
     return frame["backend"].eq("numerical") | frame["variant"].eq("numerical")
@@ -92,7 +112,12 @@ def failing_rows(frame: pd.DataFrame) -> pd.DataFrame:
 
 def worst_rows(frame: pd.DataFrame, most: int) -> pd.DataFrame:
     """Return the rows that decide with the largest errors in units of their bound, at most so many."""
-    return frame[frame["decides"] & frame["error_in_bounds"].notna()].nlargest(most, "error_in_bounds")
+    return measured_rows(frame).nlargest(most, "error_in_bounds")
+
+
+def measured_rows(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows that decide and have an error, without the findings about arithmetic, which no bound holds."""
+    return frame[frame["decides"] & frame["error_in_bounds"].notna() & ~frame["finding"]]
 
 
 def bin_errors(frame: pd.DataFrame, keys: Sequence[str], width: float = 0.25) -> pd.DataFrame:
@@ -134,7 +159,7 @@ def _range(low: float, high: float, floor: int) -> str:
 def summarise_discrepancies(discrepancies: pd.DataFrame) -> pd.DataFrame:
     """Return the median and largest discrepancy of every pair of backends in every dtype."""
     names = ("max_relative_to_norm", "max_ulps", "cosine", "n_compared")
-    frame = _numeric(_categorical(discrepancies, ("backend_a", "backend_b", "dtype")), names)
+    frame = _numeric(order_by_dtype(_categorical(discrepancies, ("backend_a", "backend_b"))), names)
     groups = frame.groupby(["backend_a", "backend_b", "dtype"], observed=True, sort=True)
     pairs = groups.agg(
         rows=("cosine", "size"),
@@ -311,13 +336,22 @@ def _name_backends(frame: pd.DataFrame) -> pd.Series[Any]:
 def _tidy_timings(timings: pd.DataFrame) -> pd.DataFrame:
     quartiles = ("lower_quartile", "upper_quartile")
     numbers = ("parameters", "batch", "median", *quartiles, "threads", "cpu_over_wall", "ratio_to_numpy")
-    frame = _numeric(timings, numbers)
+    frame = _numeric(order_by_dtype(timings), numbers)
     return frame.assign(spread=(frame["upper_quartile"] - frame["lower_quartile"]) / frame["median"])
 
 
 def _timing_order(column: pd.Series[Any]) -> pd.Series[Any]:
-    first = ["forward", "backward", WHOLE, "compile", REFERENCE]
-    return column.astype("str").map(lambda name: f"{first.index(name)}" if name in first else f"9{name}")
+    first = [*DTYPES, "forward", "backward", WHOLE, "compile", REFERENCE]
+    return column.astype("str").map(lambda name: f"{first.index(name):02}" if name in first else f"99{name}")
+
+
+def _complete(comparisons: pd.DataFrame) -> pd.DataFrame:
+    """Return the comparisons with the columns that older runs lack."""
+    absent = [name for name in NUMBERS if name not in comparisons]
+    frame = comparisons.assign(**dict.fromkeys(absent, float("nan")))
+    if "culprit" not in frame:
+        return frame.assign(culprit="")
+    return frame.assign(culprit=frame["culprit"].astype(object).where(frame["culprit"].notna(), "").astype("str"))
 
 
 def _categorical(frame: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:

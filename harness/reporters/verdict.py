@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from harness.reporters import summaries, words
+from harness.reporters import evidence, summaries, words
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from harness.table import Run
 
 Tone = Literal["pass", "fail", "empty"]
-PLACE = ("verdict", "layer", "quantity", "who", "dtype")
+PLACE = ("verdict", "culprit", "layer", "quantity", "who", "dtype")
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ def decide_verdict(frame: pd.DataFrame, run: Run) -> Verdict:
 
 
 def locate_failures(frame: pd.DataFrame, most: int = 10) -> list[dict[str, Any]]:
-    """Return where the failures are: each combination of verdict, layer, quantity and backend with how many, the largest first.
+    """Return where the failures are: each combination of what PLACE names with how many there are, the largest first.
 
     Each holds an example: the case of its first row and that row's message.
     """
@@ -64,11 +64,13 @@ def _sentence(frame: pd.DataFrame, run: Run) -> str:
     graphs = run.info.get("graphs", deciding["network"].nunique())
     numbers = words.rough_count(deciding["n_compared"].sum())
     counted = f"{words.plural(len(deciding), 'comparison')} of {numbers} numbers"
-    return f"{counted} in {words.plural(cases, 'case')} on {words.plural(graphs, 'network')}. {_worst(deciding)}"
+    found = words.plural(int(deciding["finding"].sum()), "finding") if deciding["finding"].any() else ""
+    about = f" {found} about arithmetic {'stands' if found.startswith('1 ') else 'stand'} apart." if found else ""
+    return f"{counted} in {words.plural(cases, 'case')} on {words.plural(graphs, 'network')}. {_worst(deciding)}{about}"
 
 
 def _worst(deciding: pd.DataFrame) -> str:
-    worst = deciding["error_in_bounds"].max()
+    worst = deciding.loc[~deciding["finding"], "error_in_bounds"].max()
     if worst != worst:
         return "No error could be measured."
     bound = "of its bound" if worst <= 1 else "times its bound"
@@ -81,6 +83,7 @@ def _notes(frame: pd.DataFrame, run: Run) -> list[str]:
     notes = ["The run was interrupted; what was finished is here."] if run.info.get("interrupted") else []
     notes += [f"The backend {one.get('name')} took no part: {one.get('message') or one.get('status')}." for one in missing]
     notes += [f"The known finding {stale} was not met: take it off the list." for stale in run.info.get("stale_findings", ())]
+    notes += [said] if (said := evidence.say_culprits(frame)) else []
     unmeasured = int((frame["fails"] & frame["error_in_bounds"].isna()).sum())
     if unmeasured:
         notes.append(f"{words.plural(unmeasured, 'failing comparison')} had no error to measure (not finite, missing, crashed).")
@@ -99,6 +102,12 @@ def _facts(frame: pd.DataFrame, run: Run) -> list[tuple[str, str]]:
         ("ok, outside the hazards", words.share(ok)),
         ("powerless, outside the hazards", words.share(summaries.share_powerless(frame, run))),
         ("comparisons by witnesses", words.count((~frame["decides"]).sum())),
+        *_seen(frame),
         ("known findings", words.count(len(run.info.get("findings", ())))),
     ]
     return [*facts, ("wall time", words.seconds(float(run.info["seconds"])))] if "seconds" in run.info else facts
+
+
+def _seen(frame: pd.DataFrame) -> list[tuple[str, str]]:
+    shares = evidence.share_seen(frame, [])["seen_percent"]
+    return [("of gradient entries would have shown a 1 % error", words.share(float(share))) for share in shares]

@@ -20,7 +20,7 @@ from harness.backends.numerical import (
     make_complex_estimator,
 )
 from harness.cases import make_problem
-from harness.core import DTYPES, PROJECTIONS, Case, NetworkSpec, NodeSpec, Outcome, Problem
+from harness.core import PROJECTIONS, USUAL_DTYPES, Case, NetworkSpec, NodeSpec, Outcome, Problem
 from harness.judge.oracle import check_precision
 from harness.judge.propagate import find_values
 from reference_layers import LayerBase
@@ -102,7 +102,7 @@ def test_the_true_error_keeps_within_the_doubt(draw_small, layers, method):
     check_precision("float64")
     ratios = []
     for seed in range(24 if method == "complex" else 16):
-        problem = draw_small(seed, DTYPES[seed % 2])
+        problem = draw_small(seed, USUAL_DTYPES[seed % 2])
         ratios.append(_ratios(problem, _run(problem, layers, method), layers))
     found = np.concatenate(ratios)
     assert found.size > 1000
@@ -143,7 +143,7 @@ def test_small_problems_are_done_by_element_and_large_ones_in_directions(layers)
 
 def test_projections_keep_within_their_doubt(layers):
     network = NetworkSpec({"x": 40}, (NodeSpec("affine1", "affine", ("x",), 30), NodeSpec("s", "sigmoid", ("affine1",), 30)), 16)
-    for dtype in DTYPES:
+    for dtype in USUAL_DTYPES:
         problem = make_problem(Case(network, dtype, 1), layers)
         assert _ratios(problem, _run(problem, layers), layers).max() <= 1
 

@@ -18,14 +18,14 @@ def test_the_judge_sees():
 def test_each_fault_is_one(fault):
     right = np.linspace(1, 2, 6).reshape(2, 3)
     kept = right.copy()
-    planted = FAULTS[fault](right)
+    planted = FAULTS[fault](right, 0.01)
     assert not np.array_equal(planted, right, equal_nan=True)
     assert (planted.shape, planted.dtype) == (right.shape, right.dtype)
     assert np.array_equal(right, kept)
 
 
 def test_a_fault_that_is_none_passes_and_is_named(monkeypatch):
-    monkeypatch.setattr(canary, "FAULTS", {"not changed at all": lambda value: value})
+    monkeypatch.setattr(canary, "FAULTS", {"not changed at all": lambda value, little: value})
     with pytest.raises(JudgeFault, match=r"a planted fault passes for right: y not changed at all in float64"):
         check_judge()
 

@@ -75,14 +75,14 @@ def test_the_spread_grows_with_the_rounding():
 
 @given(st.floats(-1e3, 1e3, width=32), st.integers(0, 20))
 def test_equal_values_are_moved_alike(value, run):
-    moved = _move(np.full(5, value), np.full(5, 1e-3), "x", run)
+    moved = _move(np.full(5, value), np.full(5, 1e-3), "x", run, "float32")
     assert len(set(moved)) == 1
     assert abs(moved[0] - value) <= 1e-3 * (1 + 1e-9)
 
 
 def test_other_values_places_and_runs_are_moved_apart():
     values, error = np.linspace(1, 2, 2000), np.ones(2000)
-    noise = {(place, run): _move(values, error, place, run) - values for place in "ab" for run in (0, 1)}
+    noise = {(place, run): _move(values, error, place, run, "float32") - values for place in "ab" for run in (0, 1)}
     for one, two in ((("a", 0), ("a", 1)), (("a", 0), ("b", 0))):
         assert abs(np.corrcoef(noise[one], noise[two])[0, 1]) < 0.1
     for moved in noise.values():

@@ -252,7 +252,8 @@ def _measure(verdict: str, error: float = 0.5, power: float = 1e-6) -> Measure:
 )
 def test_the_worse_check_decides_and_the_sharper_gives_the_power(local, network, noise, verdict, power):
     bench = Bench(make_problem(CASE, LAYERS), LAYERS)
-    row = judging._join(bench, NUMPY, ("affine1", "dW"), local, network, noise)
+    checks = {"local": local, "network": network, "noise": noise}
+    row = judging._join(bench, NUMPY, ("affine1", "dW"), {name: value for name, value in checks.items() if value is not None})
     assert (row.verdict, row.power) == (verdict, power)
     checks = {"local": local, "network": network, "noise": noise}
     assert row.check == "+".join(name for name, value in checks.items() if value is not None)

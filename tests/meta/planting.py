@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from harness.cases import list_hazards, plan_cases
-from harness.core import DTYPES, Array, Case, Comparison
+from harness.core import USUAL_DTYPES, Array, Case, Comparison
 from harness.discovery import find_backends, find_layers
 from harness.shards import run_shard
 
@@ -77,7 +77,7 @@ def replace_forward(kind: Any, forward: Callable[..., Any]) -> Any:
 def small_cases() -> tuple[Case, ...]:
     """Return the cases of a seeded plan with all hazards that are small enough to be judged in milliseconds."""
     layers = find_layers()
-    plan = plan_cases(2 * GRAPHS, SEED, layers, dtypes=DTYPES, hazards=list(list_hazards(layers)), draws=2)
+    plan = plan_cases(2 * GRAPHS, SEED, layers, dtypes=USUAL_DTYPES, hazards=list(list_hazards(layers)), draws=2)
     return tuple(case for cases in plan for case in cases if _size(case) <= MOST_NUMBERS)
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 
 from harness.reporters.csv_tables import REPORTER
+from harness.reporters.optional import find_table
 from harness.table import TABLES, append_rows, open_folder
 
 
@@ -46,3 +49,13 @@ def test_an_empty_run_writes_its_headers(empty_run, tmp_path):
         frame = pd.read_csv(path)
         assert frame.empty
         assert "dtype" in frame.columns
+
+
+def test_what_only_some_runs_hold_is_written_where_it_is_not_there(full_run, tmp_path):
+    (tmp_path / "selftest.csv").write_text("another wrote this\n")
+    names = {path.name for path in REPORTER.write(full_run, tmp_path)}
+    assert names >= {"conventions.csv", "selftest_alarms.csv"}
+    assert "selftest.csv" not in names
+    assert (tmp_path / "selftest.csv").read_text() == "another wrote this\n"
+    read = replace(full_run, conventions=pd.read_csv(tmp_path / "conventions.csv"))
+    pd.testing.assert_frame_equal(find_table(read, "conventions"), find_table(full_run, "conventions"))

@@ -7,19 +7,26 @@ from xml.etree import ElementTree
 
 import pytest
 
+from harness.core import DTYPES
 from harness.reporters import figures, summaries
-from harness.reporters.html import LABELS, TEMPLATES, _errors, _palette, _speed, _timings, _training
+from harness.reporters.html import LABELS, TEMPLATES, _errors, _palette, _score, _speed, _timings, _training
 
-NAMES = ("ruler", "errors", "ratios", "sizes", "speedups", "losses", "weights", "losses-apart")
+NAMES = ("ruler", "errors", "ratios", "sizes", "speedups", "kills", "smallest", "losses", "weights", "losses-apart")
 
 
 @pytest.fixture(scope="module")
-def drawn(make_run):
+def drawn(make_full_run):
     """Return every figure of a run by its name."""
-    run = make_run(rows=20000, failing=3, networks=200, steps=5000)
+    run = make_full_run(rows=20000, failing=3, networks=200, steps=5000)
     frame = summaries.tidy_comparisons(run.comparisons)
     colors = _palette(frame, run)
-    parts = [_errors(frame, colors), _timings(run.timings, colors), _speed(frame, run.timings), _training(run.training, colors)]
+    parts = [
+        _errors(frame, colors),
+        _timings(run.timings, colors),
+        _speed(frame, run.timings),
+        _training(run.training, colors),
+        _score(run),
+    ]
     found = [value for part in parts for value in part.values() if isinstance(value, figures.Figure)]
     return {figure.name: figure for figure in found}
 
@@ -56,9 +63,9 @@ def test_the_style_sheet_gives_every_colour_in_light_and_in_dark(drawn):
         assert len(re.findall(rf"{name}:", style)) == 2, f"{name} is given once for light and once for dark"
 
 
-@pytest.mark.parametrize("dtypes", [["float32"], ["float32", "float64"]])
-def test_one_dtype_takes_the_room_of_two(make_run, dtypes):
-    timings = make_run(rows=1).timings
+@pytest.mark.parametrize("dtypes", [["float32"], ["float32", "float64"], DTYPES])
+def test_one_dtype_takes_the_room_of_four(full_run, dtypes):
+    timings = full_run.timings
     table = summaries.summarise_timings(timings[timings["dtype"].isin(dtypes)]).query("ratio > 0 and phase == 'forward+backward'")
     chart = figures.draw_ratios(table, figures.assign_colors(table["backend"].unique()))
     assert 800 < int(ElementTree.fromstring(figures.render("ratios", "", chart).svg).attrib["width"]) < 950
@@ -67,6 +74,27 @@ def test_one_dtype_takes_the_room_of_two(make_run, dtypes):
 def test_a_backend_has_one_colour_in_all(drawn):
     for name in ("ratios", "sizes", "losses"):
         assert f'"{figures.assign_colors(["numpy", "autograd", "jax"])["jax"]}"' in drawn[name].svg
+
+
+def test_the_dtypes_stand_from_the_widest(drawn):
+    for name in ("errors", "ratios", "sizes", "kills", "smallest"):
+        svg = drawn[name].svg
+        places = [svg.index(f">{dtype}<") for dtype in DTYPES]
+        assert places == sorted(places), name
+
+
+def test_what_is_never_found_has_no_mark(drawn):
+    (rows,) = drawn["smallest"].spec["datasets"].values()
+    assert {row["method"] for row in rows} == {
+        "local",
+        "lifted",
+        "network",
+        "verdict",
+        "gradcheck",
+        "check_grads",
+        "autograd",
+        "assert_close",
+    }
 
 
 @pytest.mark.parametrize(("low", "high"), [(0.9, 1.1), (0.01, 300.0), (1.0, 1.0)])

@@ -12,11 +12,25 @@ from itertools import pairwise
 
 import pytest
 
-from harness.core import BadInput
+from harness.core import DTYPES, BadInput
 from harness.reporters.html import REPORTER, _inline, compose_page
 
 VOID = {"meta", "link", "br", "img", "input"}
-PARTS = ["verdict", "layers", "errors", "pairs", "timings", "numerical", "training", "rows", "replay"]
+PARTS = [
+    "verdict",
+    "layers",
+    "errors",
+    "arithmetic",
+    "power",
+    "kinks",
+    "score",
+    "pairs",
+    "timings",
+    "numerical",
+    "training",
+    "rows",
+    "replay",
+]
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 
 
@@ -68,6 +82,11 @@ def source(run):
 @pytest.fixture(scope="module")
 def page(source):
     return Page(source)
+
+
+@pytest.fixture(scope="module")
+def full(full_run):
+    return Page(compose_page(full_run))
 
 
 @pytest.fixture(scope="module")
@@ -152,11 +171,11 @@ def test_it_stays_small_when_everything_fails(make_run):
     assert len(compose_page(replace(run, comparisons=long)).encode()) < 3.1e6
 
 
-def test_nothing_of_the_run_becomes_a_tag(hostile, page):
+def test_nothing_of_the_run_becomes_a_tag(hostile, full):
     assert hostile.unbalanced == []
     assert hostile.all("img") == []
     assert [name for _, attributes in hostile.tags for name in attributes if name.startswith("on") or name == "src"] == []
-    assert len(hostile.all("script")) == len(page.all("script"))
+    assert len(hostile.all("script")) == len(full.all("script"))
     assert "<script>alert(1)</script>" in hostile.words
 
 
@@ -173,6 +192,76 @@ def test_itables_escapes_the_cells(hostile):
     cells = [str(cell) for table in tables for row in json.loads(table["data_json"]) for cell in row]
     assert any("&lt;img" in cell for cell in cells)
     assert all("<" not in cell for cell in cells)
+
+
+def test_a_full_run_is_well_formed_and_draws_two_pictures_more(full):
+    assert full.unbalanced == full.open == []
+    assert len(full.all("figure")) == 10
+    assert len(full.all("table")) == len(full.all("caption"))
+    identifiers = [attributes["id"] for _, attributes in full.tags if "id" in attributes]
+    assert len(identifiers) == len(set(identifiers))
+
+
+def test_an_older_run_says_what_it_does_not_hold(make_run):
+    run = make_run(rows=200, steps=0)
+    older = run.comparisons.drop(columns=["seen_percent", "seen_millionth", "culprit"])
+    page = Page(compose_page(replace(run, comparisons=older)))
+    for sentence in (
+        "This run made none: no error beyond a bound was left",
+        "This run does not say in which entries an error would have been seen.",
+        "This run recorded no conventions.",
+        "This run holds no self-test",
+    ):
+        assert sentence in page.words
+    assert "who is wrong" not in page.words
+    assert page.unbalanced == []
+
+
+def test_the_conventions_are_told(full):
+    for words in (
+        "they part at 1 place of 4",
+        "1 gradient (✕) lies outside",
+        "✕ 7",
+        "jax is not installed.",
+        "1 max",
+        "0.5 amax",
+    ):
+        assert words in full.words
+    assert full.all("a", href="conventions.csv")
+
+
+def test_what_could_not_have_been_seen_is_told(full, full_run):
+    frame = full_run.comparisons
+    gradients = frame[frame["decides"] & (frame["quantity"] != "y")]
+    share = (gradients["seen_percent"] * gradients["n_compared"]).sum() / gradients["n_compared"].sum()
+    assert f"A relative error of 1 % would have been seen in {100 * share:.1f} %" in full.words
+    assert "can show nothing" in full.words
+
+
+def test_findings_about_arithmetic_fail_nothing_and_are_told(make_full_run):
+    run = make_full_run(rows=2000)
+    found = run.comparisons["verdict"].isin(["reduced-precision", "constant"]).sum()
+    page = Page(compose_page(run))
+    assert "Every gradient conforms." in page.words
+    assert f"{found} findings about arithmetic stand apart." in page.words
+    for words in ("accumulates in reduced precision", "a low-precision constant", "0.72 of its bound"):
+        assert words in page.words
+
+
+def test_who_is_wrong_is_told(full, full_run):
+    failing = full_run.comparisons["culprit"].ne("")
+    for culprit, rows in full_run.comparisons.loc[failing, "culprit"].value_counts().items():
+        assert f"{culprit} in {rows} comparison" in full.words
+
+
+def test_the_kill_score_is_told(full):
+    for words in ("12 false alarms in 720,000 comparisons", "dW scaled by 1 + e", "never", "assert_close", "N - 1 for N"):
+        assert words in full.words
+
+
+def test_the_dtypes_stand_from_the_widest(full):
+    places = [full.words.index(f" {dtype} ", full.words.index("Layer and dtype by backend")) for dtype in DTYPES]
+    assert places == sorted(places)
 
 
 def test_a_script_cannot_end_its_element():
@@ -231,7 +320,7 @@ def test_a_browser_draws_it_without_a_word_on_the_console(hostile_run, tmp_path)
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     assert [line for line in done.stderr.splitlines() if "CONSOLE" in line] == []
     page = Page(done.stdout)
-    assert len(page.all("figure", **{"class": "chart is-live"})) == 8
+    assert len(page.all("figure", **{"class": "chart is-live"})) == 10
     assert len([table for table in page.all("table") if "dataTable" in table.get("class", "")]) == 2
     assert page.all("html", **{"class": "dark"})
     assert page.all("img") == []

@@ -10,6 +10,16 @@ from markdown_it import MarkdownIt
 
 from harness.reporters.markdown import LIMIT, REPORTER, compose_summary, escape, quote
 
+FULL = [
+    "Which one is wrong",
+    "Findings about arithmetic",
+    "Could an error have been seen?",
+    "What each framework returns at a kink",
+    "Kill score: smallest defect found in 99 % (dW scaled by 1 \\+ e)",
+    "Kill score: found by verdict",
+    "Kill score: false alarms",
+]
+
 
 def parse(text):
     """Return all tokens of the text, those within lines too."""
@@ -28,14 +38,37 @@ def test_the_verdict_comes_first_and_all_parts_follow(make_run):
     assert titles[1:] == [
         "Known findings",
         "Failures",
+        "Which one is wrong",
         "Layers and backends",
         "Hazards",
+        "Could an error have been seen?",
         "Timings",
         "Numerical differentiation",
         "Backpropagation over numerical differentiation",
         "Training",
         "Run",
     ]
+
+
+def test_a_full_run_has_its_own_parts(full_run):
+    text = compose_summary(full_run)
+    assert [title for title in headings(text) if title in FULL] == FULL
+    for said in (
+        "❌ 7",
+        "part at 1 place; 1 gradient outside",
+        "jax is not installed",
+        "never",
+        "| nothing |",
+        "can show nothing",
+    ):
+        assert said in text
+    assert "accumulates in reduced precision" in text
+
+
+def test_an_older_run_has_none_of_them(make_run):
+    run = make_run(rows=200)
+    older = run.comparisons.drop(columns=["seen_percent", "seen_millionth", "culprit"])
+    assert set(headings(compose_summary(replace(run, comparisons=older)))).isdisjoint(FULL)
 
 
 def test_a_failure_says_how_to_replay_it(make_run):

@@ -1,0 +1,262 @@
+"""Noise of any layer: a class with the two passes, its arrays and a dtype come in, what rounding may do to each result goes out.
+
+A layer that states no bound of its own is run K times, unchanged, on arrays that round at random (`noisy_array`). What
+its code takes out of those arrays rounds no more, and a noise that is too small accuses the innocent. So the estimate is
+held against a witness: the same code in the dtype and one precision up, at K inputs a few ulps apart. Where the witness
+differs by more than the noise explains, it is the witness's differences that count, and where the code does not run one
+precision up the noise is unknown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from harness.core import DTYPES, Array, BadInput
+from harness.floats import FloatFormat, find_format, is_float
+from harness.judge.layer_run import (
+    Experiment,
+    Unrunnable,
+    Values,
+    disturb,
+    find_blindness,
+    make_cast,
+    run_layer,
+    run_precisely,
+)
+from harness.judge.noisy_array import NoisyArray, make_noisy
+from harness.judge.oracle import HIGHER
+from harness.judge.value_noise import Rounder
+
+RUNS = 16
+WEIGHT = 8
+THRESHOLD = 16.0
+SUSPECT = 8.0
+FLOOR = 1e-145
+SIMULATED = 30
+How = Literal["hashed", "difference", "unknown"]
+
+
+@dataclass(frozen=True, eq=False)
+class NoiseEstimate:
+    """What rounding may do to each result: an error above `threshold` times `sigma` is none of its doing.
+
+    `sigma` holds a float64 array for each quantity (y, dx or dx0, dx1 .., dW ..), empty when `how` is unknown; `how` is
+    hashed (K runs with random rounding), difference (K runs beside runs one precision up) or unknown; `reason` says why it
+    was not hashed; `casts` says which dtypes were seen that the inputs do not have.
+    """
+
+    sigma: Mapping[str, Array]
+    how: How
+    reason: str = ""
+    threshold: float = THRESHOLD
+    casts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Witness:
+    """K differences of the same code in two precisions, by quantity; `scale` makes them those of the dtype.
+
+    `whole` is false where the differences are only good for an order of magnitude.
+    """
+
+    differences: Mapping[str, Array] = field(default_factory=dict)
+    whole: bool = False
+    reason: str = ""
+
+
+def find_noise(
+    kind: Callable[..., Any], params: Mapping[str, Array], inputs: Collection[Array], dy: Array, dtype: str, *,
+    constants: Collection[int] = (), seed: int = 0,
+) -> NoiseEstimate:  # fmt: skip
+    """Return the standard deviation that rounding in the dtype gives the output and each gradient of a layer.
+
+    The layer is made by `kind(**params)` for every run; `inputs` and `dy` are what its passes are given, in any float dtype;
+    `constants` are the inputs that have no gradient, integers among them anyway. Layers of a network in bfloat16 or float16
+    compute in float32, and their results are rounded once more where they are stored. Raises BadInput for another dtype.
+
+    >>> class Double:
+    ...     def __init__(self):
+    ...         self.grads = {}
+    ...
+    ...     def forward(self, x):
+    ...         return 2 * x
+    ...
+    ...     def backward(self, dy):
+    ...         return dy * 0.3
+    >>> noise = find_noise(Double, {}, [np.ones(2)], np.full(2, 0.7), "float32")
+    >>> noise.how, bool(noise.sigma["y"].max() < 1e-140), bool((noise.sigma["dx"] > 1e-9).all())
+    ('hashed', True, True)
+    """
+    if dtype not in DTYPES:
+        raise BadInput(f"dtype: {dtype!r}; accepted are {', '.join(DTYPES)}")
+    kind_of_float = find_format(dtype)
+    experiment = _prepare(kind, params, tuple(inputs), dy, kind_of_float, constants)
+    try:
+        value = _run_twice(experiment, kind_of_float)
+    except Unrunnable as failure:
+        return NoiseEstimate({}, "unknown", f"the layer does not run: {failure}")
+    compute = find_format(kind_of_float.compute.name)
+    found = _choose(experiment, compute, value, seed)
+    casts = (*_list_casts(value, compute), *found.casts)
+    return NoiseEstimate(_add_edges(found.sigma, value, kind_of_float), found.how, found.reason, THRESHOLD, casts)
+
+
+def _prepare(
+    kind: Any, params: Mapping[str, Array], inputs: tuple[Array, ...], dy: Array, target: FloatFormat, constants: Collection[int]
+) -> Experiment:
+    """Return the experiment with every float array in the dtype in which the layer computes."""
+
+    def bring(value: Any) -> Array:
+        array = np.asarray(value)
+        return array.astype(target.dtype).astype(target.compute) if is_float(array) else array
+
+    given = tuple(map(bring, inputs))
+    fixed = frozenset(constants) | {i for i, value in enumerate(given) if not is_float(value)}
+    return Experiment(kind, {name: bring(value) for name, value in params.items()}, given, fixed, bring(dy))
+
+
+def _run_twice(experiment: Experiment, target: FloatFormat) -> Values:
+    """Return the plain run in the dtype. Raises Unrunnable when a second one differs: then more than rounding is at work."""
+    one, other = (run_layer(experiment, make_cast(target.compute)) for _ in range(2))
+    changed = [name for name in one if not np.array_equal(one[name], other[name], equal_nan=True)]
+    if changed:
+        raise Unrunnable(f"two runs on the same arrays gave different {', '.join(changed)}: the layer is random or keeps a state")
+    return one
+
+
+def _choose(experiment: Experiment, target: FloatFormat, value: Values, seed: int) -> NoiseEstimate:
+    """Return the hashed estimate where nothing escaped it, else that of the witness, else none."""
+    sigma, casts, escape = _find_hashed(experiment, target, value, seed)
+    seen = tuple(f"{name} inside" for name in sorted(casts))
+    if sigma and not escape and any(find_format(name).u > target.u for name in casts):
+        return NoiseEstimate(sigma, "hashed", f"no rounding of {target.name} explains the cast inside", casts=seen)
+    witness = _find_witness(experiment, target, seed)
+    if not escape and witness.differences:
+        escape = _find_escape(sigma, witness)
+        if not escape:
+            return NoiseEstimate(sigma, "hashed", casts=seen)
+    if not witness.whole:
+        return NoiseEstimate({}, "unknown", "; ".join(filter(None, (escape, witness.reason))), casts=seen)
+    squares = {name: _mean_square(apart) for name, apart in witness.differences.items()}
+    return NoiseEstimate({name: _smooth(squares[name], value[name]) for name in value}, "difference", escape, casts=seen)
+
+
+def _find_hashed(experiment: Experiment, target: FloatFormat, value: Values, seed: int) -> tuple[dict[str, Array], set[str], str]:
+    """Return the spread of the noisy runs, the casts seen, and what escaped: code that fails on them, or plain results."""
+    simulated = SIMULATED if target.name == "float64" else target.digits
+    shrink = 2.0 ** (simulated - target.digits)
+    least = target.least / shrink if target.least / shrink > 1e-300 else 0.0
+    casts: set[str] = set()
+    runs: list[Values] = []
+    for salt in np.random.SeedSequence(seed).generate_state(RUNS, np.uint64):
+        rounder = Rounder(simulated, least, int(salt), constants=target.name != "float64", casts=casts)
+        try:
+            runs.append(run_layer(experiment, lambda array, rounder=rounder: make_noisy(rounder, array)))  # type: ignore[misc]
+        except Unrunnable as failure:
+            return {}, casts, f"the code fails on noisy arrays: {failure}"
+    plain = [name for name in value if not isinstance(runs[0][name], NoisyArray)]
+    if plain:
+        return {}, casts, f"{', '.join(plain)} came back plain: rounding noise escapes the code"
+    squares = {name: _variance([np.asarray(run[name]) for run in runs]) * shrink**2 for name in value}
+    own = {target.name, "float64"}
+    return {name: _smooth(squares[name], value[name]) for name in value}, casts - own, ""
+
+
+def _find_witness(experiment: Experiment, target: FloatFormat, seed: int) -> Witness:
+    """Return the differences between the dtype and the one above, or for float64 an order of magnitude from those of float32."""
+    higher = HIGHER[target.name]
+    rng = np.random.default_rng([seed, 1])
+    try:
+        return Witness(_find_differences(experiment, target.compute, higher, rng), whole=True)
+    except Unrunnable as failure:
+        reason = f"the code does not compute in {higher}: {failure}"
+    if target.name != "float64":
+        return Witness(reason=reason)
+    single = np.dtype(np.float32)
+    try:
+        found = _find_differences(experiment.change(make_cast(single)), single, target.dtype, rng, check=False)
+    except Unrunnable as failure:
+        return Witness(reason=f"{reason}; nor in float32: {failure}")
+    return Witness({name: apart * 2.0**-29 for name, apart in found.items()}, reason=reason)
+
+
+def _find_differences(
+    experiment: Experiment, low: Any, high: Any, rng: np.random.Generator, check: bool = True
+) -> dict[str, Array]:
+    """Return K differences between runs in both dtypes, the first at the inputs themselves, the others a few ulps away."""
+    if not np.finfo(high).eps <= np.finfo(low).eps * 2.0**-8:
+        raise Unrunnable(f"this machine's {high} is no more precise than {low}")
+    rows: dict[str, list[Array]] = {}
+    for k in range(RUNS):
+        moved = disturb(experiment, rng) if k else experiment
+        fine = run_precisely(moved, high)
+        coarse = run_layer(moved, make_cast(low)) if check else run_precisely(moved, low)
+        for name, value in fine.items():
+            with np.errstate(all="ignore"):
+                rows.setdefault(name, []).append((coarse[name].astype(high) - value).astype(np.float64))
+    blind = find_blindness(experiment, high, low, rng) if check else ""
+    if blind:
+        raise Unrunnable(f"{blind} did not follow changes that {low} cannot hold: something inside is no finer than it")
+    return {name: np.array(values) for name, values in rows.items()}
+
+
+def _find_escape(sigma: Mapping[str, Array], witness: Witness) -> str:
+    """Return in words which results differ between the precisions by more than the noise explains."""
+    far = {}
+    for name, apart in witness.differences.items():
+        ratio = np.abs(np.where(np.isfinite(apart), apart, 0.0)) / sigma[name]
+        # Only for an order of magnitude, what one branch taken otherwise in float32 does is no evidence.
+        far[name] = float(ratio.max(initial=0.0) if witness.whole or not ratio.size else np.quantile(ratio, 0.9))
+    found = [f"{name} ({worst:.3g} sigma)" for name, worst in far.items() if worst > SUSPECT]
+    return f"rounding moves {', '.join(found)} further than the noise: part of it escapes the code" if found else ""
+
+
+def _variance(runs: list[Array]) -> Array:
+    """Return the variance over the runs; infinite where some run was not finite, and 0 where none was."""
+    stack = np.array(runs)
+    finite = np.isfinite(stack)
+    with np.errstate(all="ignore"):
+        return np.where(finite.all(0), np.var(np.where(finite, stack, 0.0), axis=0, ddof=1), np.where(finite.any(0), np.inf, 0.0))
+
+
+def _mean_square(apart: Array) -> Array:
+    """Return the mean square of the finite differences; 0 where there is none, for then the code overflows in the dtype."""
+    finite = np.isfinite(apart)
+    out: Array = np.sum(np.square(np.where(finite, apart, 0.0)), axis=0) / np.maximum(finite.sum(0), 1)
+    return out
+
+
+def _smooth(square: Array, value: Array) -> Array:
+    """Return sigma: K runs say little of one entry, so that the others' relative noise counts too, where it is larger.
+
+    With s^2 the mean square of K runs and m^2 the median of s^2 / y^2 over the tensor, sigma^2 is the larger of s^2 and
+    (K s^2 + 8 m^2 y^2) / (K + 8).
+    """
+    shape = np.square(np.where(np.isfinite(value), value, 0.0).astype(np.float64))
+    usable = (shape > 0) & (square > 0) & np.isfinite(square)
+    share = float(np.median(square[usable] / shape[usable])) if usable.any() else 0.0
+    mixed = (RUNS * square + WEIGHT * share * shape) / (RUNS + WEIGHT)
+    out: Array = np.maximum(np.sqrt(np.maximum(square, mixed)), FLOOR)
+    return out
+
+
+def _list_casts(value: Values, target: FloatFormat) -> tuple[str, ...]:
+    """Return which results of the plain run came back in another dtype than the inputs'."""
+    return tuple(f"{name} came back as {array.dtype}" for name, array in value.items() if array.dtype != target.dtype)
+
+
+def _add_edges(sigma: Mapping[str, Array], value: Values, target: FloatFormat) -> dict[str, Array]:
+    """Return sigma so that the threshold leaves room for the one rounding that stores each result in a narrow dtype.
+
+    That rounding is no more than u |y| or half a subnormal, and needs no more room than that.
+    """
+    if not target.is_narrow:
+        return dict(sigma)
+    return {
+        name: noise + (target.u * np.abs(value[name].astype(np.float64)) + target.least / 2) / THRESHOLD
+        for name, noise in sigma.items()
+    }
