@@ -119,7 +119,8 @@ def _lift(bench: Bench, backend: Backend, program: Any, programs: Programs) -> d
         return {}
 
     def run(problem: Problem) -> Mapping[str, NodeTrace] | None:
-        trace = _trace(raised, problem)
+        program = raised if problem.case.network is lifted.case.network else _prepare(backend, problem.case, bench.layers)
+        trace = program if isinstance(program, Outcome) else _trace(program, problem)  # type: ignore[arg-type]  # reason: a backend that lifts prepares every network
         return None if isinstance(trace, Outcome) else trace
 
     return judge_lifted(

@@ -67,16 +67,20 @@ class Rounding:
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """A value and how far the value under test may lie from it: |computed - value| <= error, elementwise."""
+    """A value and how far the value under test may lie from it: |computed - value| <= error, elementwise.
+
+    `is_exact` says that the error is 0 everywhere, so that a bound need not carry it on.
+    """
 
     value: Array
     error: Array
+    is_exact: bool = False
 
     @property
     def size(self) -> Array:
         """The largest magnitude that the computed value can have."""
-        out: Array = np.abs(self.value) + self.error
-        return out
+        out: Array = np.abs(self.value)
+        return out if self.is_exact else out + self.error
 
 
 @dataclass(frozen=True, eq=False)

@@ -53,13 +53,13 @@ class ReLU(LayerBase):
     @staticmethod
     def forward_bound(r: Rounding, params: Params, x: Pair, decisions: Array) -> Array:
         """Bit exact: an open gate hands on the error it received."""
-        out: Array = np.where(decisions, x.error, 0.0)
+        out: Array = x.error if x.is_exact else np.where(decisions, x.error, 0.0)
         return out
 
     @staticmethod
     def backward_bound(r: Rounding, params: Params, x: Pair, dy: Pair, decisions: Array) -> BackwardBound:
         """Bit exact: an open gate hands on the error it received."""
-        return BackwardBound((np.where(decisions, dy.error, 0.0),))
+        return BackwardBound((dy.error if dy.is_exact else np.where(decisions, dy.error, 0.0),))
 
     @staticmethod
     def sample_inputs(rng: np.random.Generator, batch: int, width: int) -> tuple[Array, ...]:

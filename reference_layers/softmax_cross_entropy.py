@@ -70,7 +70,7 @@ class SoftmaxCrossEntropy(LayerBase):
         if not len(x.value):
             return np.zeros(())
         weights, h = _weights(x.value, t.value), -_log_softmax(x.value)
-        moved = x.error + x.error.max(axis=1, keepdims=True)
+        moved = 0.0 if x.is_exact else x.error + x.error.max(axis=1, keepdims=True)
         in_log_p = moved + _log_p_rounding(r, h + moved)
         terms = np.abs(weights) * (in_log_p + r.gamma(weights.size + 3) * (h + in_log_p))
         return np.asarray(terms.sum() / len(h) + r.tiny)
@@ -86,18 +86,20 @@ class SoftmaxCrossEntropy(LayerBase):
             return BackwardBound((np.zeros_like(x.value), None))
         weights, log_p = _weights(x.value, t.value), _log_softmax(x.value)
         p, total = np.exp(log_p), weights.sum(axis=1, keepdims=True)
-        in_p = p * np.expm1(np.minimum(_softmax_shift(x, log_p) + _log_p_rounding(r, -log_p), 700.0))
+        shift = 0.0 if x.is_exact else _softmax_shift(x, log_p)
+        in_p = p * np.expm1(np.minimum(shift + _log_p_rounding(r, -log_p), 700.0))
         in_p = np.minimum(in_p, 1.0)
         difference = p * total - weights
-        in_total = 0.0 if t.value.ndim == 1 else r.gamma(weights.shape[1] + 1) * np.abs(weights).sum(axis=1, keepdims=True)
-        local = in_p * np.abs(total) + (p + in_p) * in_total
-        local = local + 6 * r.u * (np.abs(difference) + local)
+        local = in_p * np.abs(total)
+        if t.value.ndim == 2:
+            local += (p + in_p) * r.gamma(weights.shape[1] + 1) * np.abs(weights).sum(axis=1, keepdims=True)
+        local += 6 * r.u * (np.abs(difference) + local)
         if r.rule == "formula":
             leak = local.sum(axis=1, keepdims=True) + r.gamma(p.shape[1]) * np.abs(difference).sum(axis=1, keepdims=True)
             near = x.value >= x.value.max(axis=1, keepdims=True) - 2 * x.error.max(axis=1, keepdims=True)
             local = local + np.where(near, leak, 0.0)
-        scale = 1 / len(p)
-        dx = scale * (dy.size * local + dy.error * np.abs(difference)) + r.tiny * (1 + dy.size)
+        carried = 0.0 if dy.is_exact else dy.error * np.abs(difference)
+        dx = (dy.size * local + carried) / len(p) + r.tiny * (1 + dy.size)
         return BackwardBound((dx, None))
 
     @staticmethod
@@ -156,7 +158,11 @@ def _mean_of_rows(total: Array, rows: int) -> Array:
 
 def _weights(x: Array, t: Array) -> Array:
     """Return the labels as weights (N, C) in float64."""
-    return np.asarray(t, np.float64) if t.ndim == 2 else np.eye(x.shape[1])[t.astype(np.intp)]
+    if t.ndim == 2:
+        return np.asarray(t, np.float64)
+    weights = np.zeros(x.shape)
+    weights[np.arange(len(t)), t.astype(np.intp)] = 1.0
+    return weights
 
 
 def _log_softmax(x: Array) -> Array:

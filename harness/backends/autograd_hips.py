@@ -65,12 +65,10 @@ class AutogradProgram:
 
     def phases(self, problem: Problem) -> dict[str, Callable[[], Any]]:
         """Return what is timed: forward with its graph recorded, backward through one recorded graph, and both."""
-        from autograd.core import make_vjp
-
         forward, leaves = self._function(problem, {})
-        backward, _ = make_vjp(forward, leaves)
+        backward, _ = make_pullback(forward, leaves)
         return {
-            "forward": lambda: make_vjp(forward, leaves),
+            "forward": lambda: make_pullback(forward, leaves),
             "backward": lambda: backward(problem.dy[()]),
             "forward+backward": lambda: differentiate(forward, leaves, problem.dy),
         }
@@ -112,10 +110,50 @@ def _casts(kind: FloatFormat) -> Casts | None:
 
 def differentiate(function: Callable[[Any], Any], leaves: Any, dy: Array) -> tuple[Array, Any]:
     """Return the function's value at the leaves (a nest of tuples and dicts of arrays) and their gradients for cotangent dy."""
-    from autograd.core import make_vjp
-
-    backward, y = make_vjp(function, leaves)
+    backward, y = make_pullback(function, leaves)
     return np.asarray(y), backward(np.asarray(dy, np.asarray(y).dtype).reshape(np.shape(y))[()])
+
+
+def make_pullback(function: Callable[[Any], Any], leaves: Any) -> tuple[Callable[[Any], Any], Any]:
+    """Return what takes a cotangent of the value back to a nest of gradients like the leaves, and the value.
+
+    Every leaf is a root of autograd's tape. Its own `make_vjp` has one root, the nest: it follows each look into a
+    tuple or dict as an operation, and adds zeros of the size of all leaves for each.
+    """
+    from autograd.core import VJPNode, add_outgrads, vspace
+    from autograd.tracer import isbox, new_box, toposort, trace_stack
+
+    with trace_stack.new_trace() as trace:
+        boxes = map_nest(lambda leaf: new_box(leaf, trace, VJPNode.new_root()), leaves)
+        end = function(boxes)
+        traced = isbox(end) and end._trace == trace
+
+    def backward(dy: Any) -> Any:
+        received: dict[Any, Any] = {end._node: (dy, False)} if traced else {}
+        for node in toposort(end._node) if traced else ():
+            cotangent = received.pop(node)[0] if node.parents else None
+            for parent, part in zip(node.parents, node.vjp(cotangent), strict=True):
+                received[parent] = add_outgrads(received.get(parent), part)
+
+        def collect(box: Any) -> Any:
+            gradient = received[box._node][0] if box._node in received else vspace(box._value).zeros()
+            same = gradient.dtype == box._value.dtype  # autograd's rule for `where` adds float64 zeros to float32
+            return gradient if same else gradient.astype(box._value.dtype)
+
+        return map_nest(collect, boxes)
+
+    return backward, end._value if traced else end
+
+
+def map_nest(change: Callable[[Any], Any], nest: Any) -> Any:
+    """Return the nest of tuples and dicts with each leaf changed.
+
+    >>> map_nest(abs, ({"W": -1}, (2, -3)))
+    ({'W': 1}, (2, 3))
+    """
+    if isinstance(nest, dict):
+        return {name: map_nest(change, part) for name, part in nest.items()}
+    return tuple(map_nest(change, part) for part in nest) if isinstance(nest, tuple) else change(nest)
 
 
 BACKENDS = (HipsAutograd(),)

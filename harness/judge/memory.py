@@ -1,12 +1,12 @@
-"""Memory: what a node received and returned comes in, what the judge said of the very same before goes out.
+"""Memory: arrays and what is to be found of them come in, what was found of the very same before goes out.
 
-A selftest judges one network hundreds of times, with a fault in one node: all others received and returned the same
-numbers. Outside `remember` nothing is kept, and every node is judged.
+A selftest judges one network hundreds of times, with a fault in one node: most others received and returned the same
+numbers, and what is true of the faulty one is true at every size of the fault. Outside `remember` nothing is kept.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from hashlib import blake2b
@@ -30,33 +30,33 @@ def remember() -> Iterator[None]:
         _KNOWN.reset(token)
 
 
-def recall(what: tuple[Hashable, ...], seen: NodeTrace, judge: Callable[[], T]) -> T:
-    """Return what `judge()` gives; inside `remember`, what it gave for the same `what` and trace before."""
+def recall(what: tuple[Hashable, ...], given: Mapping[str, Any], judge: Callable[[], T]) -> T:
+    """Return what `judge()` gives; inside `remember`, what it gave for the same `what` and the same arrays before."""
     known = _KNOWN.get()
     if known is None:
         return judge()
-    key = (*what, fingerprint(seen))
+    key = (*what, fingerprint(given))
     if key not in known:
         known[key] = judge()
     found: T = known[key]
     return found
 
 
-def fingerprint(seen: NodeTrace) -> bytes:
-    """Return a digest that two traces share only when all their numbers, shapes and dtypes are the same."""
-    digest = blake2b(seen.contract.encode(), digest_size=16)
-    for name, value in _name_parts(seen):
+def fingerprint(given: Mapping[str, Any]) -> bytes:
+    """Return a digest that two groups of arrays share only when all names, numbers, shapes, dtypes and strides are the same."""
+    digest = blake2b(digest_size=16)
+    for name, value in given.items():
         digest.update(f"|{name}:{None if value is None else (value.dtype.str, value.shape, value.strides)}|".encode())
         for part in _split(value):
             digest.update(part.tobytes())
     return digest.digest()
 
 
-def _name_parts(seen: NodeTrace) -> Iterator[tuple[str, Any]]:
-    yield from ((f"input {i}", value) for i, value in enumerate(seen.inputs))
-    yield from (("y", seen.y), ("dy", seen.dy))
-    yield from ((f"dx {i}", value) for i, value in enumerate(seen.dx))
-    yield from ((f"d{key}", np.asarray(value)) for key, value in seen.dparams.items())
+def name_arrays(seen: NodeTrace) -> dict[str, Any]:
+    """Return everything that a node received and returned, by names of its own."""
+    named: dict[str, Any] = {f"input {i}": value for i, value in enumerate(seen.inputs)}
+    named |= {"y": seen.y, "dy": seen.dy} | {f"dx {i}": value for i, value in enumerate(seen.dx)}
+    return named | {f"d{key}": np.asarray(value) for key, value in seen.dparams.items()}
 
 
 def _split(value: Any) -> list[Array]:

@@ -18,6 +18,7 @@ from harness.backends.autograd_hips import differentiate
 from harness.core import DTYPES, Array, BadInput
 from harness.floats import find_format, is_float
 from harness.judge.double_double import WideDtype
+from harness.judge.memory import recall
 from harness.judge.precision import Precision, choose_oracle, find_eps, raise_to
 
 HIGHER: dict[str, Precision] = {
@@ -67,6 +68,14 @@ def find_truth(
     decisions: Array | None = None,
 ) -> NodeTruth:  # fmt: skip
     """Return the true output and vjp of the formula at these values, with the given branches where it has branches."""
+    named = {"decisions": decisions, "dy": dy, **{f"input {i}": value for i, value in enumerate(inputs)}, **params}
+    return recall(("truth", kind, precision.name), named, lambda: _find_truth(kind, params, inputs, dy, precision, decisions))
+
+
+def _find_truth(
+    kind: Any, params: Mapping[str, Array], inputs: tuple[Array, ...], dy: Array, precision: Precision,
+    decisions: Array | None,
+) -> NodeTruth:  # fmt: skip
     lifted = tuple(lift(value, precision) for value in inputs)
     own = {name: lift(value, precision) for name, value in params.items()}
     variable = {i: value for i, value in enumerate(lifted) if kind.differentiable[i] and is_float(value)}
@@ -106,7 +115,14 @@ def _pick_differentiator(precision: Precision) -> tuple[Namespace, Callable[...,
 
 def _is_finite(truth: NodeTruth) -> bool:
     values = (truth.y, *truth.dparams.values(), *(value for value in truth.dx if value is not None))
-    return all(bool(np.isfinite(value.astype(np.float64)).all()) for value in values)
+    return all(map(_are_finite, values))
+
+
+def _are_finite(value: Any) -> bool:
+    """Whether all numbers are; where their sum is, no number can be infinite or NaN."""
+    if value.dtype == np.float64 and np.isfinite(value.sum()):
+        return True
+    return bool(np.isfinite(value.astype(np.float64)).all())
 
 
 def _doubt(

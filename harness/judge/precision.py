@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,7 @@ def choose_oracle(dtype: str, multiplications: int = 0, longdouble_eps: float | 
     return np.dtype(np.longdouble) if eps < ENOUGH and multiplications < CROSS_OVER else WIDE
 
 
+@cache
 def find_eps(precision: Precision) -> float:
     """Return the relative error that one operation in the precision may make, twice over: its machine epsilon.
 
@@ -62,4 +64,6 @@ def find_distance(given: Array, truth: Any) -> Array:
 
 def raise_to(value: Any, precision: Precision) -> Any:
     """Return a float array in the precision, whatever it was in: double-double to longdouble is rounded, the rest is exact."""
-    return widen(value) if isinstance(precision, WideDtype) else value.astype(precision)
+    if isinstance(precision, WideDtype):
+        return widen(value)
+    return value if value.dtype == precision else value.astype(precision)

@@ -131,14 +131,14 @@ def add_up(parts: list[Pair], total: Array, rounding: Rounding) -> Pair:
 
 
 def exact(value: Array) -> Pair:
-    """Return the value as a pair without error, in float64."""
+    """Return the value as a pair without error, in float64; the error is one read-only 0, repeated without memory."""
     lowered = lower(value)
-    return Pair(lowered, np.zeros(lowered.shape))
+    return Pair(lowered, np.broadcast_to(0.0, lowered.shape), is_exact=True)
 
 
 def lower(value: Array) -> Array:
     """Return floats in float64, precise enough for bounds; integers as they are."""
-    return value.astype(np.float64) if is_float(value) else value
+    return value if value.dtype == np.float64 or not is_float(value) else value.astype(np.float64)
 
 
 def flat(params: Mapping[str, Array]) -> dict[str, Array]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -50,7 +51,13 @@ def oracle_share(dtype: str) -> float:
     The oracle evaluates the same formula in a precision finer by 2^11 (longdouble for float64) or 2^29
     (float64 for what is computed in float32).
     """
-    return find_eps(HIGHER[dtype]) / find_format(find_format(dtype).compute.name).u
+    return find_eps(HIGHER[dtype]) / _find_unit(dtype)
+
+
+@cache
+def _find_unit(dtype: str) -> float:
+    """Return the unit roundoff of what networks in the dtype compute in."""
+    return find_format(find_format(dtype).compute.name).u
 
 
 def oracle_margin(dtype: str) -> float:

@@ -13,9 +13,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-from autograd.core import make_vjp
 from autograd.extend import Box, VSpace, defvjp, notrace_primitive
 
+from harness.backends.autograd_hips import make_pullback
 from harness.core import Array
 from harness.judge import wide_functions
 from harness.judge.double_double import WIDE, DoubleDouble, WideDtype, add, widen
@@ -36,7 +36,7 @@ def differentiate_wide(function: Callable[[Any], Any], leaves: Any, dy: Any) -> 
     >>> (abs(dx * 9 + 1) < 1e-29).item(), float(y.lo)
     (True, 1.850371707708594e-17)
     """
-    backward, y = make_vjp(function, leaves)
+    backward, y = make_pullback(function, leaves)
     value = widen(y)
     return value, backward(map_parts(lambda part: part.reshape(value.shape), widen(dy)))
 

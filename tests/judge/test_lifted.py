@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -143,6 +143,68 @@ def test_only_what_runs_unchanged_in_any_precision_is_lifted():
     assert not getattr(program, "lifts", False)
     assert NumpyReference().prepare(NETWORK, problem.case.dtype, LAYERS).lifts
     assert can_lift("float32")
+
+
+DEEP = NetworkSpec(
+    {"x": 40, "z1": 30, "t": 13},
+    (
+        NodeSpec("affine1", "affine", ("x",), 30),
+        NodeSpec("sigmoid1", "sigmoid", ("affine1",), 30),
+        NodeSpec("multiply1", "multiply", ("sigmoid1", "z1"), 30),
+        NodeSpec("affine2", "affine", ("multiply1",), 30),
+        NodeSpec("relu1", "relu", ("affine2",), 30),
+        NodeSpec("affine3", "affine", ("relu1",), 13),
+        NodeSpec("loss", "softmax_cross_entropy", ("affine3", "t"), 0),
+    ),
+    110,
+)
+
+
+def _zero_row(value):
+    value[3] = 0
+    return value
+
+
+def _scale_entry(value):
+    value[2, 1] *= 2
+    return value
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("fault", [_zero_row, _scale_entry, lambda value: value[::-1]], ids=["row", "entry", "rolled"])
+def test_what_sums_in_the_narrow_dtype_might_do_is_no_excuse_for_a_formula(dtype, fault):
+    """Behind kinks and products, where the same step of the inputs moves an error by as much as a cast would."""
+
+    class Faulty(Affine):
+        def backward(self, dy, cache=None):
+            dx = super().backward(dy, cache)
+            self.grads["W"] = np.ascontiguousarray(fault(self.grads["W"].copy()))
+            return dx
+
+    rows = _judge(dtype, DEEP, affine=Faulty)
+    for node in ("affine1", "affine2", "affine3"):
+        assert rows[node, "dW"].verdict == "mismatch"
+        assert "the formula is wrong" in rows[node, "dW"].message
+
+
+def test_an_error_that_comes_and_goes_is_no_cast():
+    """Its size is one that a cast to float32 could explain, but run again on the same numbers it is not there."""
+
+    class Drifts(Affine):
+        wide: ClassVar[list[int]] = []
+
+        def backward(self, dy, cache=None):
+            dx = super().backward(dy, cache)
+            if dy.dtype == np.float64:
+                self.wide.append(1)
+            if len(self.wide) == 2:
+                self.grads["W"] = self.grads["W"] * (1 + 2e-6)
+            return dx
+
+    row = _judge("float32", affine=Drifts)["affine1", "dW"]
+    assert len(Drifts.wide) > 2
+    assert row.verdict == "mismatch"
+    assert "the formula is wrong" in row.message
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
