@@ -5,21 +5,25 @@
 #   make check    ruff and mypy
 #   make bench    speed, measured against the frameworks' own, and what each check of the judge costs
 #   make train    train on real data alone
+#   make selftest plant faults and count what is found, beside five other tools, and false alarms: into reports/latest
 #   make clean    remove what the targets made
 #
-# Settings: PYTHON (3.11 or newer), CASES, SEED, RUN (the report's folder), PYTEST_ARGS, and TORCH_INDEX, an index of
-# packages to look for torch in besides the usual one, for instance PyTorch's own of builds without CUDA.
+# Settings: PYTHON (3.11 or newer), CASES, NETWORKS and MUTATED (of the selftest), SEED, RUN (the report's folder),
+# PYTEST_ARGS, and TORCH_INDEX, an index of packages to look for torch in besides the usual one, for instance PyTorch's
+# own of builds without CUDA.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := report
-.PHONY: report test check bench train clean
+.PHONY: report test check bench train selftest clean
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 TORCH_INDEX ?=
 PYTEST_ARGS ?= -n 2
 CASES ?= 600
+NETWORKS ?= 200
+MUTATED ?= 10
 SEED ?= 1
 RUN ?= reports/latest
 
@@ -56,6 +60,9 @@ bench: $(INSTALLED)
 
 train: $(INSTALLED)
 	@$(BIN)/harness train
+
+selftest: $(INSTALLED)
+	@$(BIN)/harness selftest --networks $(NETWORKS) --mutated $(MUTATED) --against all --seed $(SEED) --out $(RUN)
 
 clean:
 	rm -rf .venv build dist reports/latest .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -49,7 +49,7 @@ COLUMNS: Mapping[str, str] = {
     "culprit": "who is wrong: your layer, a framework, the formula, or nobody; empty where nothing is",
     "message": "what is wrong, in words",
 }
-EXTRAS = ("training", "conventions", "selftest", "selftest_alarms")  # what only some run folders hold
+EXTRAS = ("training", "conventions", "selftest", "selftest_alarms", "selftest_named")  # what only some run folders hold
 TABLES: Mapping[str, type] = {"comparisons": Comparison, "discrepancies": Discrepancy, "timings": Timing}
 CATEGORIES = ("network", "hazards", "backend", "variant", "dtype", "node", "layer", "quantity", "check", "verdict")
 
@@ -67,6 +67,7 @@ class Run:
     conventions: pd.DataFrame = field(default_factory=pd.DataFrame)
     selftest: pd.DataFrame = field(default_factory=pd.DataFrame)
     selftest_alarms: pd.DataFrame = field(default_factory=pd.DataFrame)
+    selftest_named: pd.DataFrame = field(default_factory=pd.DataFrame)
 
 
 def make_frame(rows: Iterable[Any], kind: type = Comparison) -> pd.DataFrame:

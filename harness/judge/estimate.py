@@ -29,6 +29,7 @@ from harness.judge.layer_run import (
 )
 from harness.judge.noisy_array import NoisyArray, make_noisy
 from harness.judge.oracle import HIGHER
+from harness.judge.precision import find_eps
 from harness.judge.value_noise import Rounder
 
 RUNS = 16
@@ -142,7 +143,8 @@ def _choose(experiment: Experiment, target: FloatFormat, value: Values, seed: in
     if not witness.whole:
         return NoiseEstimate({}, "unknown", "; ".join(filter(None, (escape, witness.reason))), casts=seen)
     squares = {name: _mean_square(apart) for name, apart in witness.differences.items()}
-    return NoiseEstimate({name: _smooth(squares[name], value[name]) for name in value}, "difference", escape, casts=seen)
+    least = find_eps(HIGHER[target.name])
+    return NoiseEstimate({name: _smooth(squares[name], value[name], least) for name in value}, "difference", escape, casts=seen)
 
 
 def _find_hashed(experiment: Experiment, target: FloatFormat, value: Values, seed: int) -> tuple[dict[str, Array], set[str], str]:
@@ -163,7 +165,8 @@ def _find_hashed(experiment: Experiment, target: FloatFormat, value: Values, see
         return {}, casts, f"{', '.join(plain)} came back plain: rounding noise escapes the code"
     squares = {name: _variance([np.asarray(run[name]) for run in runs]) * shrink**2 for name in value}
     own = {target.name, "float64"}
-    return {name: _smooth(squares[name], value[name]) for name in value}, casts - own, ""
+    own_noise = float(np.finfo(np.float64).eps) * shrink
+    return {name: _smooth(squares[name], value[name], own_noise) for name in value}, casts - own, ""
 
 
 def _find_witness(experiment: Experiment, target: FloatFormat, seed: int) -> Witness:
@@ -230,17 +233,19 @@ def _mean_square(apart: Array) -> Array:
     return out
 
 
-def _smooth(square: Array, value: Array) -> Array:
+def _smooth(square: Array, value: Array, least: float) -> Array:
     """Return sigma: K runs say little of one entry, so that the others' relative noise counts too, where it is larger.
 
     With s^2 the mean square of K runs and m^2 the median of s^2 / y^2 over the tensor, sigma^2 is the larger of s^2 and
-    (K s^2 + 8 m^2 y^2) / (K + 8).
+    (K s^2 + 8 m^2 y^2) / (K + 8). Nor is it below `least` of the largest number of the tensor: what cancels in the precision
+    in which the noise was found leaves no trace there, softmax's y (dy - sum y dy) where y is 1 for instance.
     """
     shape = np.square(np.where(np.isfinite(value), value, 0.0).astype(np.float64))
     usable = (shape > 0) & (square > 0) & np.isfinite(square)
     share = float(np.median(square[usable] / shape[usable])) if usable.any() else 0.0
     mixed = (RUNS * square + WEIGHT * share * shape) / (RUNS + WEIGHT)
-    out: Array = np.maximum(np.sqrt(np.maximum(square, mixed)), FLOOR)
+    floor = max(FLOOR, least * float(np.sqrt(shape.max(initial=0.0))))
+    out: Array = np.maximum(np.sqrt(np.maximum(square, mixed)), floor)
     return out
 
 

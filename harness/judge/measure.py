@@ -208,8 +208,8 @@ def _measure_any(given: Array, truth: Any, bound: Array, dtype: str) -> Measure:
 
 
 def _agree_beyond_finite(given: Array, truth: Array, bound: Array, dtype: str) -> Array:
-    """Where both are NaN, both the same infinity, or the truth is so large that rounding may overflow."""
-    same: Array = (np.isnan(given) & np.isnan(truth)) | (np.isinf(given) & (given == truth))
+    """Where both are NaN, both the same infinity, or the truth is so large that rounding may overflow, here or before."""
+    same: Array = (np.isnan(given) & np.isnan(truth)) | (np.isinf(given) & (given == truth)) | np.isposinf(bound)
     largest = find_format(dtype).largest
     overflows = np.isinf(given) & (np.sign(given) == np.sign(truth)) & (np.abs(truth).astype(np.float64) + bound >= largest)
     both: Array = same | overflows

@@ -14,7 +14,7 @@ import numpy as np
 
 from harness.array_api import make_numpy_namespace
 from harness.core import Array, Problem
-from harness.floats import is_float
+from harness.floats import find_format, is_float
 from harness.judge.double_double import WIDE
 from harness.judge.oracle import HIGHER, NodeTruth, find_truth, lift, pick_namespace
 from harness.judge.rounding import add_storage
@@ -93,7 +93,7 @@ def find_bounds(
             branches |= _check_branches(problem, kind, node, inputs, true)
             rounding, value = rounding_of(kind), lower(true.values[node.name])
             error = kind.forward_bound(rounding, flat(problem.params[node.name]), *inputs, *extra)
-            pairs[node.name] = Pair(value, add_storage(rounding, error, value))
+            pairs[node.name] = Pair(value, allow_overflow(add_storage(rounding, error, value), value, problem.case.dtype))
         gradients = _backward_bounds(problem, layers, true, pairs, rounding_of)
     return NetworkBound(pairs[network.output.name].error, gradients, branches)
 
@@ -103,31 +103,44 @@ def _backward_bounds(
     rounding_of: Callable[[Any], Rounding],
 ) -> dict[str, Array]:  # fmt: skip
     """Push the bounds back through the graph; a sum of k contributions adds k - 1 roundings."""
-    network, named = problem.case.network, {}
+    network, named, dtype = problem.case.network, {}, problem.case.dtype
     parts: dict[str, list[Pair]] = {network.output.name: [exact(problem.dy)]}
     for node in reversed(network.nodes):
         kind, rounding = layers[node.layer], rounding_of(layers[node.layer])
-        dy = add_up(parts[node.name], lower(true.dy[node.name]), rounding)
+        dy = add_up(parts[node.name], lower(true.dy[node.name]), rounding, dtype)
         extra = branch_arguments(true.decisions, node.name)
         bound = kind.backward_bound(rounding, flat(problem.params[node.name]), *[pairs[name] for name in node.inputs], dy, *extra)
         truth = true.truths[node.name]
         for key, error in bound.dparams.items():
-            named[f"{node.name}.{key}"] = add_storage(rounding, error, lower(truth.dparams[key]))
+            value = lower(truth.dparams[key])
+            named[f"{node.name}.{key}"] = allow_overflow(add_storage(rounding, error, value), value, dtype)
         for name, error, dx in zip(node.inputs, bound.dx, truth.dx, strict=True):
             if error is not None and dx is not None:
                 value = lower(dx)
-                parts.setdefault(name, []).append(Pair(value, add_storage(rounding, error, value)))
+                stored = allow_overflow(add_storage(rounding, error, value), value, dtype)
+                parts.setdefault(name, []).append(Pair(value, stored))
     for name in problem.inputs:
         if name in parts and name not in problem.constants:
-            named[name] = add_up(parts[name], lower(true.gradients[name]), rounding).error
+            named[name] = add_up(parts[name], lower(true.gradients[name]), rounding, dtype).error
     return named
 
 
-def add_up(parts: list[Pair], total: Array, rounding: Rounding) -> Pair:
-    """Return the sum of contributions with its error."""
+def add_up(parts: list[Pair], total: Array, rounding: Rounding, dtype: str) -> Pair:
+    """Return the sum of contributions, stored in the dtype, with its error."""
     error, more = np.sum([part.error for part in parts], axis=0), len(parts) - 1
     rounded = rounding.gamma(more) + 2 * more * rounding.store
-    return Pair(total, error + rounded * np.sum([part.size for part in parts], axis=0))
+    return Pair(total, allow_overflow(error + rounded * np.sum([part.size for part in parts], axis=0), total, dtype))
+
+
+def allow_overflow(bound: Array, value: Array, dtype: str) -> Array:
+    """Return the bound, infinite where the value may be too large for the dtype: what overflows may be anything from there on.
+
+    >>> allow_overflow(np.array([1.0, 1.0]), np.array([2.0, 7e4]), "float16")
+    array([ 1., inf])
+    """
+    largest = find_format(dtype).largest
+    fits = (np.abs(value) + bound < largest) | (np.isinf(value) & (bound == 0)) | np.isnan(value)
+    return bound if fits.all() else np.where(fits, bound, np.inf)
 
 
 def exact(value: Array) -> Pair:

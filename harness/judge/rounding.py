@@ -41,7 +41,7 @@ def add_storage(rounding: Rounding, bound: Array, value: Array) -> Array:
     """Return the bound of a value that is rounded once more, to be stored; what is exact can be stored exactly."""
     if not rounding.store:
         return bound
-    out: Array = np.where(bound > 0, bound + rounding.store * (np.abs(value) + bound) + rounding.least, 0.0)
+    out: Array = np.where(bound == 0, 0.0, bound + rounding.store * (np.abs(value) + bound) + rounding.least)
     return out
 
 

@@ -151,7 +151,8 @@ def _measure_noise(
     key = (_branch_key(decisions), tuple((name, rounding_of(kind)) for name, kind in kinds.items()))
     if key not in bench.spreads:
         bench.spreads[key] = find_spread(bench.problem, bench.layers, true, bound, rounding_of)
-    spread, named = bench.spreads[key], {split_name(name): name for name in true.gradients}
+    spread = {name: np.where(np.isposinf(bound.gradients[name]), np.inf, value) for name, value in bench.spreads[key].items()}
+    named = {split_name(name): name for name in true.gradients}
     return {
         quantity: _measure_network(outcome.gradients.get(name), true.gradients[name], spread[name], bench.problem.case)
         for quantity, name in named.items()

@@ -207,6 +207,7 @@ def _score(run: Run) -> dict[str, Any] | None:
     return {
         "table": score,
         "alarms": summaries.list_records(score.alarms),
+        "named": summaries.list_records(score.named),
         "kills": _picture("kills", score.found, lambda table, _: figures.draw_kills(table), {}),
         "smallest": _picture("smallest", finite, figures.draw_smallest, colors),
     }

@@ -28,20 +28,36 @@ class KillScore:
 
     `found` has a row for each kind, method and dtype with the share found (of a graded fault at the size nearest to
     1 %), `smallest` for each graded one with the smallest size found in 99 % of the networks, `alarms` for each dtype
-    and backend. `judge` and `headline` are the method and the kind of fault that the tables show, `dtypes` their columns.
+    and accuser, `named` for each known mistake of one layer. `judge` and `headline` are the method and the kind of
+    fault that the tables show, `dtypes` their columns.
     """
 
     found: pd.DataFrame
     smallest: pd.DataFrame
     alarms: pd.DataFrame
+    named: pd.DataFrame
     judge: str
     headline: str
     dtypes: tuple[str, ...]
 
     @property
     def false_alarms(self) -> int:
-        """How many rows accused a correct layer."""
-        return int(self.alarms["false_alarms"].sum())
+        """How many rows of this project's accused a correct layer; what other tools did is not among them."""
+        return int(self.alarms.loc[~self._of("rival:"), "false_alarms"].sum())
+
+    @property
+    def judged(self) -> int:
+        """How many comparisons of correct layers those are among; what the checks say one by one is counted once."""
+        return int(self.alarms.loc[~(self._of("rival:") | self._of("check:")), "rows"].sum())
+
+    @property
+    def rivals(self) -> tuple[int, int]:
+        """How many correct networks other tools accused, and how many they were asked about."""
+        theirs = self.alarms[self._of("rival:")]
+        return int(theirs["false_alarms"].sum()), int(theirs["rows"].sum())
+
+    def _of(self, prefix: str) -> pd.Series[bool]:
+        return self.alarms["backend"].str.startswith(prefix)
 
     @property
     def by_kind(self) -> list[dict[str, Any]]:
@@ -78,6 +94,7 @@ def find_kill_score(run: Run) -> KillScore | None:
     return KillScore(
         found=_pick_size(table),
         smallest=graded[["method", "kind", "dtype", "networks", "smallest_99"]],
+        named=_count(find_table(run, "selftest_named")),
         alarms=alarms.sort_values("dtype", key=lambda names: names.map(dtypes.index), kind="stable"),
         judge=JUDGE if JUDGE in methods or not methods else methods[0],
         headline=HEADLINE if HEADLINE in kinds or not kinds else kinds[0],

@@ -201,6 +201,9 @@ def _score(frame: pd.DataFrame, run: Run) -> Iterator[str]:
     columns = (_text("kind", "fault"), _text("family"), _text("size"), *found)
     yield from _section(f"Kill score: found by {escape(score.judge)}", score.by_kind[:MOST_ROWS], columns)
     counts = (_number(name, title, words.count) for name, title in COUNTS.items())
+    shares = [(word, lambda row, key=f"{word}_share": words.share(row[key])) for word in ("excluded", "found", "named")]
+    named = summaries.list_records(score.named.head(MOST_ROWS))
+    yield from _section("Kill score: known mistakes", named, (_text("kind", "mistake"), _text("dtype"), *shares))
     alarms = summaries.list_records(score.alarms.head(MOST_ROWS))
     yield from _section("Kill score: false alarms", alarms, (_text("dtype"), _text("backend", "accuser"), *counts))
 

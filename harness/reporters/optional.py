@@ -15,6 +15,7 @@ COLUMNS: Mapping[str, str] = {
     "conventions": "operation place dtype framework function version status note inside agrees | gradient low high",
     "selftest": "method kind family dtype | size networks found missed smallest_99",
     "selftest_alarms": "dtype backend | networks rows false_alarms",
+    "selftest_named": "kind dtype | networks excluded_share asked found named found_share named_share",
 }
 
 

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness.cases import make_problem
 from harness.core import Case, NetworkSpec, NodeSpec
 from harness.discovery import find_backends, find_layers
 from harness.judge.propagate import add_up, branch_arguments, exact, find_bounds, find_values, flat, lower
@@ -148,13 +149,30 @@ def test_constants_get_no_gradient():
 @given(st.lists(st.floats(-10, 10), min_size=1, max_size=6), st.floats(0, 1e-3))
 def test_a_sum_of_contributions_is_bounded(numbers, error):
     parts = [Pair(np.array([number]), np.array([error])) for number in numbers]
-    found = add_up(parts, np.array([sum(numbers)]), _rounding())
+    found = add_up(parts, np.array([sum(numbers)]), _rounding(), "float32")
     single = np.float32(0)
     for number in numbers:
         single += np.float32(number)
     stored = sum(abs(float(np.float32(number)) - number) for number in numbers)
     assert found.error[0] >= error * len(numbers)
     assert abs(float(single) - sum(numbers)) <= found.error[0] + stored + 1e-12
+
+
+@pytest.mark.parametrize("backend", ["numpy", "torch", "torch:native"])
+@pytest.mark.parametrize("gain", [1e2, 1e5])
+def test_what_overflows_inside_accuses_nobody(backend, gain):
+    """A gradient beyond 65504 on the way, infinite in float16, where what is asked for is a number again."""
+    nodes = (NodeSpec("m", "multiply", ("x", "z"), 3), NodeSpec("a", "affine", ("m",), 3), NodeSpec("s", "affine", ("a",), 3))
+    case = Case(NetworkSpec({"x": 3, "z": 3}, nodes, 4), "float16", seed=5, scale=1e-3, gain=gain)
+    problem = make_problem(case, LAYERS)
+    found = find_backends()[backend]
+    program = found.prepare(case.network, case.dtype, LAYERS)
+    with np.errstate(all="ignore"):
+        outcome = program.run(problem)
+        rows = judge(Bench(problem, LAYERS), found, outcome, program.trace(problem))
+    assert bool(np.isfinite(np.asarray(outcome.gradients["z"], np.float64)).all()) == (gain < 1e4)
+    assert [(row.node, row.quantity, row.message) for row in rows if row.fails] == []
+    assert {row.verdict for row in rows if row.node == "z"} == ({"ok"} if gain < 1e4 else {"powerless"})
 
 
 def test_pairs_are_exact_in_float64():

@@ -255,7 +255,7 @@ def test_who_is_wrong_is_told(full, full_run):
 
 
 def test_the_kill_score_is_told(full):
-    for words in ("12 false alarms in 720,000 comparisons", "dW scaled by 1 + e", "never", "assert_close", "N - 1 for N"):
+    for words in ("12 false alarms in 360,000 comparisons", "dW scaled by 1 + e", "never", "assert_close", "N - 1 for N"):
         assert words in full.words
 
 

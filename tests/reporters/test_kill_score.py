@@ -40,6 +40,8 @@ def test_a_kind_of_one_dtype_has_no_cell_in_the_others(full_run):
 
 def test_false_alarms_are_added_up_from_the_widest_dtype(score):
     assert score.false_alarms == 12
+    assert score.judged == 4 * 90000
+    assert score.rivals == (12, 4 * 90000)
     assert list(dict.fromkeys(score.alarms["dtype"])) == list(DTYPES)
 
 
