@@ -49,12 +49,18 @@ class MeanSquaredError(LayerBase):
 
     @staticmethod
     def forward_bound(r: Rounding, params: Params, y: Pair, t: Pair) -> Array:
-        """A sum of N D squares, each with the rounding of its difference twice and of its product, stored before it is summed."""
+        """A sum of N D squares, each with the rounding of its difference twice and of its product, stored before it is summed.
+
+        A framework's own op may overflow where a square, or the mean over all entries that it scales then, is too large.
+        """
         if not len(y.value):
             return np.zeros(())
         difference = np.abs(y.value - t.value)
         carried = (difference * y.error + y.error**2 / 2).sum()
-        squares = np.square(difference + y.error).sum() / 2
+        each = np.square(difference + y.error)
+        if r.rule == "native" and max(each.max(initial=0.0), each.mean()) * (1 + r.gamma(each.size)) >= r.largest:
+            return np.asarray(np.inf)
+        squares = each.sum() / 2
         rounded = r.gamma(difference.size + 6) + (6 * r.u if r.u > r.ua else 0.0)
         return np.asarray((carried + rounded * squares) / len(difference) + r.tiny * (1 + difference.size))
 

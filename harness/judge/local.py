@@ -65,7 +65,7 @@ def judge_node(
     truth = find_truth(kind, params, seen.inputs, seen.dy, HIGHER[dtype], decisions)
     replayed = {} if decisions is None else {name: decisions}
     true, got = name_node(truth, constants), name_node(seen, constants)
-    bounds = _bounds(kind, params, seen, rounding, replayed, name, true)
+    bounds = _allow_infinities(_bounds(kind, params, seen, rounding, replayed, name, true), seen, true, got)
     if slack:
         bounds = {key: bound + slack * np.abs(lower(true[key])) for key, bound in bounds.items()}
     measures = _measure_all(true, got, bounds, truth, kind, dtype)
@@ -81,6 +81,25 @@ def judge_node(
     if not seen.contract:
         return measures
     return {quantity: replace(value, verdict="contract", message=seen.contract) for quantity, value in measures.items()}
+
+
+def _allow_infinities(
+    bounds: dict[str, Array], seen: NodeTrace, true: Mapping[str, Any], got: Mapping[str, Any]
+) -> dict[str, Array]:
+    """Return the bounds, infinite where a node that received no number gave none and truly gives none.
+
+    What comes of an infinity hangs on roundings: inf times a slope is an infinity, or NaN where the slope has underflowed.
+    """
+    received = [value for value in (*seen.inputs, seen.dy) if is_float(value)]
+    if all(bool(np.isfinite(value).all()) for value in received):
+        return bounds
+    allowed = {}
+    for key, bound in bounds.items():
+        value = got.get(key)
+        comparable = key in true and value is not None and np.shape(value) == true[key].shape
+        lost = ~np.isfinite(lower(true[key])) & ~np.isfinite(np.asarray(value, np.float64)) if comparable else np.False_
+        allowed[key] = np.where(lost, np.inf, bound)
+    return allowed
 
 
 def find_error(

@@ -273,3 +273,30 @@ def test_quantities_are_named_by_what_is_differentiated():
     assert set(name_node(NodeTrace((one, one), one, one, (one, one), {}), frozenset())) == {"y", "dx0", "dx1"}
     assert set(name_node(NodeTrace((one, one), one, one, (one, None), {}), frozenset({1}))) == {"y", "dx"}
     assert set(name_node(NodeTrace((one, one), one, one, (one, one), {}), frozenset({1}))) == {"y", "dx"}
+
+
+def _receive_infinity(problem: Any, trace: dict[str, NodeTrace], dx: list[float]) -> str:
+    """Return the verdict on a gate that received an infinity upstream where it is open, closed and open, and returned dx."""
+    seen = trace["relu1"]
+    inputs, dy = seen.inputs[0].copy(), seen.dy.copy()
+    inputs[0], dy[0] = [1.0, -1.0, 1.0], [np.inf, 1.0, np.nan]
+    returned = np.where(inputs > 0, dy, 0.0)
+    returned[0] = dx
+    y = np.maximum(inputs, 0)
+    changed = {**trace, "relu1": replace(seen, inputs=(inputs,), y=y, dy=dy, dx=(returned,))}
+    return _judge(problem, changed).get(("relu1", "dx"), "ok")
+
+
+@pytest.mark.parametrize(
+    ("dx", "verdict"),
+    [
+        ([np.inf, 0.0, np.nan], "ok"),
+        ([np.nan, 0.0, np.inf], "ok"),
+        ([-np.inf, 0.0, -np.inf], "ok"),
+        ([np.inf, np.nan, np.nan], "nonfinite"),
+        ([1.0, 0.0, np.nan], "mismatch"),
+        ([np.inf, 0.0, 1.0], "mismatch"),
+    ],
+)
+def test_what_comes_of_an_infinity_is_none_of_the_nodes_doing_but_the_rest_is(problem, trace, dx, verdict):
+    assert _receive_infinity(problem, trace, dx) == verdict
