@@ -30,6 +30,7 @@ Verdict = Literal[
     "dtype",
     "missing",
     "vacuous",
+    "noise-unknown",
     "powerless",
     "reduced-precision",
     "constant",

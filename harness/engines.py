@@ -19,6 +19,7 @@ from typing import Any
 from harness.core import Case, Comparison, Status
 from harness.discovery import find_backends, find_layers
 from harness.isolation import one_thread, quiet, settle_worker
+from harness.judge.culprit import name_culprits
 from harness.judge.worked import judge_worked, lose_worked
 from harness.shards import ShardResult, run_shard
 
@@ -163,11 +164,12 @@ def _open(future: Future[ShardResult], timeout: float) -> tuple[ShardResult | No
 def failed_row(case: Case, backend: str, status: Status, message: str) -> Comparison:
     """Return the row of a case that never came back from a backend."""
     known = find_backends()[backend]
-    return Comparison(
+    row = Comparison(
         case=case.id, network=case.network.digest, hazards="+".join(case.hazards), backend=backend, variant=known.variant,
         dtype=case.dtype, node="network", layer="network", quantity="all", check="none", verdict=status,
         decides=known.decides, message=message,
     )  # fmt: skip
+    return name_culprits([row])[0]
 
 
 def choose_engine(shards: Sequence[Shard] | Iterator[Shard], jobs: int, timeout: float) -> Iterator[tuple[Shard, ShardResult]]:

@@ -78,7 +78,7 @@ class Plan:
         plan = plan_cases(
             settings.cases, settings.seed, self.layers, dtypes=self.dtypes, hazards=self.hazards, draws=settings.draws
         )
-        worked = (Shard(worked=name, dtypes=self.dtypes) for name, kind in self.layers.items() if getattr(kind, "worked", ()))
+        worked = (Shard(worked=name, dtypes=self.dtypes) for name in self.layers)
         return chain((Shard(tuple(cases), self.backends) for cases in plan), worked)
 
 
@@ -100,8 +100,8 @@ class Tally:
     worst: float = 0.0
 
     def keep(self, rows: Sequence[Comparison]) -> list[Comparison]:
-        """Return the rows of cases, and of worked values that are not met; those that are met are counted here."""
-        kept = [row for row in rows if row.fails or row.check != "worked"]
+        """Return the rows of cases, of worked values not met, and of layers without any; values that are met are counted here."""
+        kept = [row for row in rows if row.fails or row.check != "worked" or not row.n_compared]
         self.worked += len(rows) - len(kept)
         return kept
 

@@ -2,7 +2,7 @@
 
 from reference_layers.add import Add
 from reference_layers.affine import Affine
-from reference_layers.layer import BackwardBound, Hazard, Layer, LayerBase, Pair, Rounding
+from reference_layers.layer import BackwardBound, Hazard, Layer, LayerBase, Pair, Rounding, Worked
 from reference_layers.mean_squared_error import MeanSquaredError
 from reference_layers.multiply import Multiply
 from reference_layers.network import Network, Node
@@ -29,5 +29,6 @@ __all__ = [
     "Sigmoid",
     "SoftmaxCrossEntropy",
     "Stored",
+    "Worked",
     "descend",
 ]

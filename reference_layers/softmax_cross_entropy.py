@@ -135,6 +135,14 @@ class SoftmaxCrossEntropy(LayerBase):
             source="by hand: of the logits (0, 0, ln 2) p = (1/4, 1/4, 1/2); with T = (1/2, 1/4, 1/4) the loss is "
             "(2/2 + 2/4 + 1/4) ln 2 = 7/4 ln 2, and dx = 2 (p - T)",
         ),
+        Worked(
+            inputs=(((0.0, 1.0986122886681098), (1.0986122886681098, 0.0)), ((0.5, 0.5), (1.0, 0.5))),
+            dy=4.0,
+            y=0.908908734898781,
+            dx=(((-0.5, 0.5), (0.25, -0.25)), None),
+            source="by hand: p = (1/4, 3/4) and (3/4, 1/4), the weights sum to 1 and 3/2; the mean over 2 rows is "
+            "(ln 4 + 3/2 ln(4/3)) / 2, and dx = 4 (p sum T - T) / 2 = 2 (1/4 - 1/2, ...) and 2 (9/8 - 1, ...)",
+        ),
     )
 
 

@@ -89,7 +89,7 @@ def find_noise(
     ...     def backward(self, dy):
     ...         return dy * 0.3
     >>> noise = find_noise(Double, {}, [np.ones(2)], np.full(2, 0.7), "float32")
-    >>> noise.how, bool(noise.sigma["y"].max() < 1e-140), bool((noise.sigma["dx"] > 1e-9).all())
+    >>> noise.how, bool(noise.sigma["y"].max() < 1e-15), bool((noise.sigma["dx"] > 1e-9).all())
     ('hashed', True, True)
     """
     if dtype not in DTYPES:

@@ -94,9 +94,15 @@ def _find_casts(
     nodes = {node for node, _ in doubted}
     bounds = judge_nodes(lifted, layers, trace, lambda kind: reduce_accumulator(rounding_of(dtype, kind)), only=nodes)
     within = [key for key in doubted if bounds[key].verdict in ("ok", "powerless")]
-    if not within:
-        return _Casts(dtype, frozenset())
-    return _Casts(dtype, frozenset(within) - _find_smooth(within, lifted, dtype, layers, trace, run))
+    lost = {key for key in within if _is_underflow(key, lifted, dtype, layers, trace)}
+    left = [key for key in within if key not in lost]
+    return _Casts(dtype, frozenset(within) - _find_smooth(left, lifted, dtype, layers, trace, run))
+
+
+def _is_underflow(key: Key, lifted: Problem, dtype: str, layers: Mapping[str, Any], trace: Trace) -> bool:
+    """Whether the error is of numbers too small for what the layer computes in: what a cast flushes goes smoothly along."""
+    error = find_error(lifted, layers, trace, *key)
+    return error is not None and float(np.abs(error).max(initial=0.0)) <= find_format(find_format(dtype).compute.name).tiny
 
 
 def _name(key: Key, found: Measure, compute: str, constant: Measure, casts: Sequence[_Casts]) -> Measure:

@@ -23,6 +23,7 @@ from harness.judge.memory import name_arrays, recall
 from harness.judge.oracle import HIGHER, NodeTruth, find_truth, lift, pick_namespace
 from harness.judge.propagate import branch_arguments, exact, flat, lower
 from harness.judge.rounding import add_storage, oracle_margin, oracle_share, reduce_accumulator
+from harness.judge.unbounded import NoiseUnknown, is_estimated
 from reference_layers import Rounding
 
 FAN_OUT = "fan-out"
@@ -58,6 +59,25 @@ def judge_node(
     problem: Problem, kind: Any, name: str, seen: NodeTrace, rounding: Rounding, slack: float = 0.0
 ) -> dict[str, Measure]:
     """Return the measure of the output and of every gradient of one node, over the union of the names."""
+    try:
+        return _judge_node(problem, kind, name, seen, rounding, slack)
+    except NoiseUnknown as unknown:
+        return _judge_shapes(problem, kind, name, seen, str(unknown))
+
+
+def _judge_shapes(problem: Problem, kind: Any, name: str, seen: NodeTrace, reason: str) -> dict[str, Measure]:
+    """Return measures of a node of which no error can be judged: what is missing or has a wrong shape is so all the same."""
+    dtype, constants = problem.case.dtype, _constants(problem, name)
+    truth = find_truth(kind, problem.params[name], seen.inputs, seen.dy, HIGHER[dtype])
+    true = name_node(truth, constants)
+    nothing = {key: np.broadcast_to(np.inf, value.shape) for key, value in true.items()}
+    return {
+        key: replace(value, verdict="noise-unknown", message=reason) if value.verdict in ("ok", "powerless") else value
+        for key, value in _measure_all(true, name_node(seen, constants), nothing, truth, kind, dtype).items()
+    }
+
+
+def _judge_node(problem: Problem, kind: Any, name: str, seen: NodeTrace, rounding: Rounding, slack: float) -> dict[str, Measure]:
     dtype, params, constants = problem.case.dtype, problem.params[name], _constants(problem, name)
     decisions = kind.decisions(make_numpy_namespace(), params, *seen.inputs) if hasattr(kind, "decisions") else None
     if HIGHER[dtype] == np.float64:  # oracle and bounds then take the same numbers, converted once
@@ -69,7 +89,7 @@ def judge_node(
     if slack:
         bounds = {key: bound + slack * np.abs(lower(true[key])) for key, bound in bounds.items()}
     measures = _measure_all(true, got, bounds, truth, kind, dtype)
-    if rounding.rule != "formula" and any(value.verdict == "mismatch" for value in measures.values()):
+    if rounding.rule != "formula" and not is_estimated(kind) and any(value.verdict == "mismatch" for value in measures.values()):
         own = _bounds(kind, params, seen, replace(rounding, rule="formula"), replayed, name, true)
         bounds = {quantity: bound + oracle_share(dtype) * own[quantity] for quantity, bound in bounds.items()}
         measures = _measure_all(true, got, bounds, truth, kind, dtype)
@@ -174,6 +194,9 @@ def judge_wiring(
         readers = [(node.name, i) for node in network.nodes for i, used in enumerate(node.inputs) if used == name]
         parts = [trace[reader].dx[i] for reader, i in readers if reader in trace]
         if len(parts) == 1 and parts[0] is not None and parts[0].dtype == stored and same_bits(arrived.get(name), parts[0]):
+            continue
+        if not parts and name != network.output.name and arrived.get(name) is not None:
+            measures[name, "dy"] = Measure("mismatch", message="a gradient arrived that no node which reads it handed on")
             continue
         summed = problem.dy if name == network.output.name and not parts else _sum(parts, dtype)
         bound = unit * max(len(parts) - 1, 0) * _sum([np.abs(part) for part in parts if part is not None], dtype)

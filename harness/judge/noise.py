@@ -38,20 +38,22 @@ Bounds = tuple[Array, BackwardBound]
 def find_spread(
     problem: Problem, layers: Mapping[str, Any], true: NetworkValues, pairs: NetworkBound, rounding_of: Callable[[Any], Rounding]
 ) -> dict[str, Array]:
-    """Return THRESHOLD standard deviations of every gradient, by name.
+    """Return THRESHOLD standard deviations of every gradient, by name, and of the output, by its node's name.
 
     Few runs estimate a spread badly, so that part of the weight goes to the pair bound's shape: with s the spread of
     the K runs, E the pair bound and m^2 = sum s^2 / sum E^2 over the tensor, sigma^2 = (K s^2 + 8 m^2 E^2) / (K + 8).
     """
     coarser = COARSER if problem.case.dtype == "float64" else 1.0
     bounds = _local_bounds(problem, layers, true, rounding_of, coarser)
-    base = {name: lower(value) for name, value in true.gradients.items()}
+    output = problem.case.network.output.name
+    base = {name: lower(value) for name, value in {**true.gradients, output: true.values[output]}.items()}
+    shapes = {**pairs.gradients, output: pairs.y}
     squares = {name: np.zeros(value.shape) for name, value in base.items()}
     with np.errstate(all="ignore"):
         for run in range(RUNS):
             for name, value in _run_noisy(problem, layers, true, bounds, run).items():
                 squares[name] += ((value - base[name]) / coarser) ** 2 / RUNS
-        return {name: np.maximum(THRESHOLD * _smooth(square, pairs.gradients[name]), FLOOR) for name, square in squares.items()}
+        return {name: np.maximum(THRESHOLD * _smooth(square, shapes[name]), FLOOR) for name, square in squares.items()}
 
 
 def _smooth(square: Array, bound: Array) -> Array:
@@ -115,7 +117,8 @@ def _run_noisy(
             if dx is not None and error is not None:
                 moved = _move(dx, error, f"{i}{node.name}", run, dtype)
                 gradients[name] = gradients[name] + moved if name in gradients else moved
-    return {**named, **{name: gradients[name] for name in problem.inputs if name in true.gradients}}
+    output = network.output.name
+    return {**named, **{name: gradients[name] for name in problem.inputs if name in true.gradients}, output: values[output]}
 
 
 def _move(value: Array, error: Array, place: str, run: int, dtype: str) -> Array:

@@ -17,14 +17,15 @@ from harness.judge.local import FAN_OUT, describe_parting, excuse_accumulator, f
 from harness.judge.measure import SEEN, Measure, measure
 from harness.judge.noise import find_spread
 from harness.judge.oracle import HIGHER, pick_namespace
-from harness.judge.propagate import NetworkBound, NetworkValues, find_bounds, find_values
+from harness.judge.propagate import NetworkBound, NetworkValues, find_bounds, find_values, lower
 from harness.judge.rounding import make_rounding, oracle_margin, oracle_share, reduce_accumulator
+from harness.judge.unbounded import NoiseUnknown, equip, is_estimated
 from reference_layers import Rounding
 
 Key = tuple[str, str]
 WORST_FIRST = (
-    "contract", "missing", "shape", "dtype", "oracle-nonfinite", "nonfinite", "mismatch", "vacuous", "reduced-precision",
-    "constant", "convention", "powerless", "ok",
+    "contract", "missing", "shape", "dtype", "oracle-nonfinite", "nonfinite", "mismatch", "noise-unknown", "vacuous",
+    "reduced-precision", "constant", "convention", "powerless", "ok",
 )  # fmt: skip
 
 
@@ -37,6 +38,14 @@ class Bench:
     values: dict[bytes, NetworkValues] = field(default_factory=dict)
     bounds: dict[tuple[bytes, Any], NetworkBound] = field(default_factory=dict)
     spreads: dict[tuple[bytes, Any], dict[str, Array]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.layers = equip(self.layers)
+
+    @property
+    def is_bounded(self) -> bool:
+        """Whether every layer of the network has bounds that tell what it makes of errors that come in."""
+        return not any(is_estimated(self.layers[node.layer]) for node in self.problem.case.network.nodes)
 
 
 def judge(
@@ -61,15 +70,19 @@ def judge(
         unit = max(rounding_of(None).u, rounding_of(None).store)
         wiring = judge_wiring(bench.problem, trace, outcome.gradients, np.asarray(outcome.y), unit) if backend.decides else {}
     decisions = _decisions(bench, outcome, trace if usable else None)
-    network, nowhere = _judge_network(bench, backend, outcome, decisions)
+    network, nowhere = dict[Key, Measure](), dict[Key, Measure]()
+    if bench.is_bounded or outcome.uncertainty:
+        network, nowhere = _judge_network(bench, backend, outcome, decisions)
     network = _follow_convention(network, local)
     if trace is not None and parted:
         nowhere["network", "trace"] = Measure("contract", message=describe_parting(trace, parted))
     local |= _hand_on(bench.problem, local, wiring) if usable else {}
     raised = dict(lifted or {})
     raised |= _hand_on(bench.problem, raised, {})
-    keys = [*local, *(key for key in network if key not in local)]
-    noise = _judge_noise(bench, backend, outcome, decisions, {key: _power(key, local, network) for key in network})
+    blunt = _find_blunt(local, network) if bench.is_bounded else _list_quantities(bench)
+    noise = _judge_noise(bench, backend, outcome, decisions, blunt)
+    noise = {key: value for key, value in noise.items() if value.verdict != "noise-unknown" or key not in local}
+    keys = list(dict.fromkeys([*local, *network, *({} if bench.is_bounded else noise)]))
     noise = _follow_convention(noise, local)
     checks = {"local": local, "lifted": raised, "network": network, "noise": noise}
     rows = [_join(bench, backend, key, {name: found[key] for name, found in checks.items() if key in found}) for key in keys]
@@ -126,13 +139,34 @@ def _power(key: Key, local: Mapping[Key, Measure], network: Mapping[Key, Measure
     return min(network[key].power, local[key].power if key in local else float("inf"))
 
 
+def _find_blunt(local: Mapping[Key, Measure], network: Mapping[Key, Measure]) -> set[Key]:
+    """Return the gradients of which no proven bound could show a 1 % error."""
+    return {key for key in network if SEEN < _power(key, local, network) < np.inf and key[1] != "y"}
+
+
+def _list_quantities(bench: Bench) -> set[Key]:
+    """Return the output and every gradient of the problem."""
+    problem = bench.problem
+    inputs = {(name, "dx") for name in problem.inputs if name not in problem.constants}
+    params = {(node, f"d{key}") for node, group in problem.params.items() for key in group}
+    return {(problem.case.network.output.name, "y"), *inputs, *params}
+
+
 def _judge_noise(
-    bench: Bench, backend: Backend, outcome: Outcome, decisions: Mapping[str, Array], powers: Mapping[Key, float]
+    bench: Bench, backend: Backend, outcome: Outcome, decisions: Mapping[str, Array], blunt: set[Key]
 ) -> dict[Key, Measure]:
-    """Return measures against calibrated noise, for gradients of which no proven bound could show a 1 % error."""
-    blunt = {key for key, power in powers.items() if SEEN < power < np.inf and key[1] != "y"}
+    """Return measures of some quantities against calibrated noise; where that cannot be found, the reason."""
     if not blunt or outcome.uncertainty:
         return {}
+    try:
+        return _judge_spread(bench, backend, outcome, decisions, blunt)
+    except NoiseUnknown as unknown:
+        return {key: Measure("noise-unknown", message=str(unknown)) for key in sorted(blunt)}
+
+
+def _judge_spread(
+    bench: Bench, backend: Backend, outcome: Outcome, decisions: Mapping[str, Array], blunt: set[Key]
+) -> dict[Key, Measure]:
     found = _measure_noise(bench, backend, outcome, decisions, blunt, _rounding_of(bench, backend))
     if not _stores_narrow(bench) or all(value.verdict != "mismatch" for value in found.values()):
         return found
@@ -151,11 +185,15 @@ def _measure_noise(
     key = (_branch_key(decisions), tuple((name, rounding_of(kind)) for name, kind in kinds.items()))
     if key not in bench.spreads:
         bench.spreads[key] = find_spread(bench.problem, bench.layers, true, bound, rounding_of)
-    spread = {name: np.where(np.isposinf(bound.gradients[name]), np.inf, value) for name, value in bench.spreads[key].items()}
-    named = {split_name(name): name for name in true.gradients}
+    output, spread = bench.problem.case.network.output.name, bench.spreads[key]
+    known = {
+        split_name(name): (outcome.gradients.get(name), value, bound.gradients[name], name)
+        for name, value in true.gradients.items()
+    }
+    known[output, "y"] = (outcome.y, true.values[output], bound.y, output)
     return {
-        quantity: _measure_network(outcome.gradients.get(name), true.gradients[name], spread[name], bench.problem.case)
-        for quantity, name in named.items()
+        quantity: _measure_network(got, truth, np.where(np.isposinf(error), np.inf, spread[name]), bench.problem.case)
+        for quantity, (got, truth, error, name) in known.items()
         if quantity in blunt
     }
 
@@ -170,14 +208,24 @@ def _rules_key(bench: Bench, backend: Backend) -> Any:
 
 
 def find_network(bench: Bench, backend: Backend, decisions: Mapping[str, Array]) -> tuple[NetworkValues, NetworkBound]:
-    """Return the true values under these branches, and the bounds for this backend's arithmetic; each is found once."""
+    """Return the true values under these branches, and the bounds for this backend's arithmetic; each is found once.
+
+    Where a layer has no bound of its own there are none: in their place are the sizes, the shape of a relative error.
+    """
     key = _branch_key(decisions)
     if key not in bench.values:
         bench.values[key] = find_values(bench.problem, bench.layers, decisions)
+    if not bench.is_bounded:
+        return bench.values[key], _find_sizes(bench, bench.values[key])
     arithmetic = (key, _rules_key(bench, backend))
     if arithmetic not in bench.bounds:
         bench.bounds[arithmetic] = find_bounds(bench.problem, bench.layers, bench.values[key], _rounding_of(bench, backend))
     return bench.values[key], bench.bounds[arithmetic]
+
+
+def _find_sizes(bench: Bench, true: NetworkValues) -> NetworkBound:
+    y = true.values[bench.problem.case.network.output.name]
+    return NetworkBound(np.abs(lower(y)), {name: np.abs(lower(value)) for name, value in true.gradients.items()}, {})
 
 
 def _judge_network(

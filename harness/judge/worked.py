@@ -7,6 +7,7 @@ looks like agreement. Numbers that no code made are a witness against both.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,10 +17,10 @@ from harness.backends.numpy_reference import NumpyReference
 from harness.core import DTYPES, PASSING, Arithmetic, Array, Case, Comparison, NetworkSpec, NodeSpec, Problem, Status, freeze
 from harness.floats import find_format, is_float
 from harness.isolation import quiet
+from harness.judge.double_double import WideDtype
 from harness.judge.local import name_node
 from harness.judge.measure import Measure, measure
-from harness.judge.oracle import HIGHER, NodeTruth, find_truth
-from harness.judge.precision import Precision, raise_to
+from harness.judge.oracle import HIGHER, NodeTruth, find_truth, narrow
 from harness.judge.propagate import branch_arguments, flat, lower
 from harness.judge.rounding import add_storage, make_rounding
 from reference_layers import Pair, Rounding
@@ -27,6 +28,7 @@ from reference_layers.layer import Worked
 
 NODE = "worked"
 ARITHMETIC = Arithmetic(flushes=False)
+LONG: np.dtype[Any] = np.dtype(np.longdouble)
 EXACT, HALF_ULP = np.float32, 2.0**-53
 Quantities = Mapping[str, Any]
 
@@ -34,16 +36,30 @@ Quantities = Mapping[str, Any]
 def judge_worked(layers: Mapping[str, Any], dtypes: Sequence[str] = DTYPES) -> list[Comparison]:
     """Return a row for each quantity of each worked example, of the layer's formula and of its hand-written passes.
 
-    What the formula and the layer raise becomes a row. A row that passes decides nothing: it is no case of a run.
+    What the formula and the layer raise becomes a row. A row that passes decides nothing: it is no case of a run. A layer
+    without worked values gets a row that says what may then go unseen.
     """
     with quiet():
-        return [
-            row
-            for kind in layers.values()
-            for dtype in dtypes
-            for i, worked in enumerate(getattr(kind, "worked", ()))
-            for row in [*judge_formula(kind, worked, dtype, i), *_judge_layer(kind, worked, dtype, i)]
-        ]
+        return [row for kind in layers.values() for dtype in dtypes for row in _judge_all(kind, dtype)]
+
+
+def _judge_all(kind: Any, dtype: str) -> list[Comparison]:
+    examples = getattr(kind, "worked", ())
+    found = [[*judge_formula(kind, worked, dtype, i), *_judge_layer(kind, worked, dtype, i)] for i, worked in enumerate(examples)]
+    return [row for rows in found for row in rows] or [_tell_unpinned(kind, dtype)]
+
+
+def _tell_unpinned(kind: Any, dtype: str) -> Comparison:
+    """Return the row of a layer that nobody worked out values for."""
+    frameworks = sorted(getattr(kind, "native", {}))
+    shared = "a mistake that the formula and the hand-written layer share"
+    message = f"{kind.name} has no worked values and no framework an op of its own for it: {shared} cannot be found"
+    if frameworks:
+        message = f"{kind.name} has no worked values: {shared} is left to the own ops of {' and '.join(frameworks)} to find"
+    return Comparison(
+        case=f"worked-{kind.name}", network="", hazards="", backend="formula", variant="formula", dtype=dtype, node="all",
+        layer=kind.name, quantity="all", check="worked", verdict="powerless", decides=False, message=message,
+    )  # fmt: skip
 
 
 def lose_worked(layer: str, dtype: str, status: Status, message: str) -> Comparison:
@@ -55,21 +71,25 @@ def lose_worked(layer: str, dtype: str, status: Status, message: str) -> Compari
 
 
 def meets_worked(kind: Any) -> bool | None:
-    """Whether the formula of the layer gives its worked values, in float64; None where there are none."""
+    """Whether the formula of the layer gives its worked values, in float64; None where there are none, or they show nothing."""
     with quiet():
         rows = [row for i, worked in enumerate(getattr(kind, "worked", ())) for row in judge_formula(kind, worked, "float64", i)]
-    return not any(row.fails for row in rows) if rows else None
+    if any(row.fails and row.verdict != "vacuous" for row in rows):
+        return False
+    return None if not rows or any(row.fails for row in rows) else True
 
 
 def judge_formula(kind: Any, worked: Worked, dtype: str, index: int = 0) -> list[Comparison]:
     """Return the rows of the formula, differentiated as the oracle does it for the dtype."""
+    precision = (LONG if isinstance(HIGHER[dtype], WideDtype) else HIGHER[dtype]).name
 
     def evaluate(problem: Problem) -> NodeTruth:
-        given = tuple(problem.inputs.values())
-        return find_truth(kind, problem.params[NODE], given, problem.dy, HIGHER[dtype])
+        truth = find_truth(kind, problem.params[NODE], tuple(problem.inputs.values()), problem.dy, HIGHER[dtype])
+        dx = tuple(None if value is None else narrow(value) for value in truth.dx)
+        return NodeTruth(narrow(truth.y), dx, {name: narrow(value) for name, value in truth.dparams.items()})
 
-    rounding = make_rounding(HIGHER[dtype].name, ARITHMETIC, "formula")
-    return _judge(kind, worked, dtype, index, "formula", evaluate, rounding, HIGHER[dtype].name)
+    rounding = make_rounding(precision, ARITHMETIC, "formula")
+    return _judge(kind, worked, dtype, index, "formula", evaluate, rounding, precision)
 
 
 def _judge_layer(kind: Any, worked: Worked, dtype: str, index: int) -> list[Comparison]:
@@ -92,12 +112,22 @@ def _judge(
         problem = _make_problem(kind, worked, dtype if variant == "layer" else "float64")
         constants = frozenset(i for i, name in enumerate(problem.inputs) if name in problem.constants)
         got = name_node(evaluate(problem), constants)
-        true = _name_true(worked, constants, HIGHER[dtype])
+        true = _name_true(worked, constants)
         bounds = _bounds(kind, worked, problem, rounding, constants, true)
-        found = {key: measure(got.get(key), value, bounds[key], precision) for key, value in true.items()}
-    except Exception as error:  # reason: it is a stranger's code; what it raises is what there is to report
+        found = {key: _measure(got.get(key), value, bounds[key], precision) for key, value in true.items()}
+        found |= {key: Measure("missing", message="there is no worked number for it") for key in got if key not in true}
+    except (Exception, SystemExit) as error:  # reason: it is a stranger's code; what it raises is what there is to report
         found = {"all": Measure("error", message=" ".join(f"{type(error).__name__}: {error}".split())[:500])}
     return [_row(kind, worked, dtype, f"{kind.name}{index + 1}", variant, key, value) for key, value in found.items()]
+
+
+def _measure(got: Any, true: Array, bound: Array, precision: str) -> Measure:
+    """Return the measure; a bound under which half of the digits are not sure was widened, and lets anything pass."""
+    found, largest = measure(got, true, bound, precision), float(np.abs(lower(true)).max(initial=0.0))
+    if found.verdict not in PASSING or float(bound.max(initial=0.0)) <= np.sqrt(find_format(precision).u) * largest:
+        return found
+    message = f"its own bound of {bound.max():.3g} is too wide for a number of {largest!r}"
+    return replace(found, verdict="vacuous", message=message)
 
 
 def _make_problem(kind: Any, worked: Worked, dtype: str) -> Problem:
@@ -118,9 +148,11 @@ def _make_problem(kind: Any, worked: Worked, dtype: str) -> Problem:
     )
 
 
-def _name_true(worked: Worked, constants: frozenset[int], precision: Precision) -> dict[str, Any]:
+def _name_true(worked: Worked, constants: frozenset[int]) -> dict[str, Array]:
+    """Return the worked numbers by quantity, wide enough to be subtracted from what any precision gives."""
+
     def raise_one(value: Any) -> Any:
-        return None if value is None else raise_to(np.asarray(value, np.float64), precision)
+        return None if value is None else np.asarray(value, np.float64).astype(LONG)
 
     dparams = {name: raise_one(value) for name, value in worked.dparams.items()}
     return name_node(NodeTruth(raise_one(worked.y), tuple(map(raise_one, worked.dx)), dparams), constants)

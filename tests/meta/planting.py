@@ -74,10 +74,10 @@ def replace_forward(kind: Any, forward: Callable[..., Any]) -> Any:
 
 
 @cache
-def small_cases() -> tuple[Case, ...]:
+def small_cases(dtypes: tuple[str, ...] = USUAL_DTYPES, graphs: int = GRAPHS) -> tuple[Case, ...]:
     """Return the cases of a seeded plan with all hazards that are small enough to be judged in milliseconds."""
     layers = find_layers()
-    plan = plan_cases(2 * GRAPHS, SEED, layers, dtypes=USUAL_DTYPES, hazards=list(list_hazards(layers)), draws=2)
+    plan = plan_cases(2 * graphs, SEED, layers, dtypes=dtypes, hazards=list(list_hazards(layers)), draws=2)
     return tuple(case for cases in plan for case in cases if _size(case) <= MOST_NUMBERS)
 
 
@@ -86,9 +86,9 @@ def _size(case: Case) -> int:
     return max(case.network.batch, 1) * max(widths) * len(case.network.nodes) + max(widths) ** 2
 
 
-def cases_with(layer: str) -> list[Case]:
+def cases_with(layer: str, dtypes: tuple[str, ...] = USUAL_DTYPES, graphs: int = GRAPHS) -> list[Case]:
     """Return the small cases whose network has the layer."""
-    return [case for case in small_cases() if any(node.layer == layer for node in case.network.nodes)]
+    return [case for case in small_cases(dtypes, graphs) if any(node.layer == layer for node in case.network.nodes)]
 
 
 def rows_of(
