@@ -20,7 +20,7 @@ from harness.core import Array, NodeTrace, Problem
 from harness.floats import find_format, is_float
 from harness.judge.measure import Measure, measure
 from harness.judge.memory import name_arrays, recall
-from harness.judge.oracle import HIGHER, NodeTruth, find_truth, lift, pick_namespace
+from harness.judge.oracle import HIGHER, NodeTruth, choose_precision, find_truth, lift, pick_namespace
 from harness.judge.propagate import branch_arguments, exact, flat, lower
 from harness.judge.rounding import add_storage, oracle_margin, oracle_share, reduce_accumulator
 from harness.judge.unbounded import NoiseUnknown, is_estimated
@@ -82,7 +82,8 @@ def _judge_node(problem: Problem, kind: Any, name: str, seen: NodeTrace, roundin
     decisions = kind.decisions(make_numpy_namespace(), params, *seen.inputs) if hasattr(kind, "decisions") else None
     if HIGHER[dtype] == np.float64:  # oracle and bounds then take the same numbers, converted once
         params, seen = flat(params), replace(seen, inputs=tuple(map(lower, seen.inputs)), dy=lower(seen.dy))
-    truth = find_truth(kind, params, seen.inputs, seen.dy, HIGHER[dtype], decisions)
+    precision = choose_precision(dtype, problem.case.network.batch, params.values())
+    truth = find_truth(kind, params, seen.inputs, seen.dy, precision, decisions)
     replayed = {} if decisions is None else {name: decisions}
     true, got = name_node(truth, constants), name_node(seen, constants)
     bounds = _allow_infinities(_bounds(kind, params, seen, rounding, replayed, name, true), seen, true, got)
@@ -129,12 +130,13 @@ def find_error(
     node = next(node for node in problem.case.network.nodes if node.name == name)
     kind, params, seen, constants = layers[node.layer], problem.params[name], trace[name], _constants(problem, name)
     decisions = kind.decisions(make_numpy_namespace(), params, *seen.inputs) if hasattr(kind, "decisions") else None
-    true = name_node(find_truth(kind, params, seen.inputs, seen.dy, HIGHER[problem.case.dtype], decisions), constants)
+    precision = choose_precision(problem.case.dtype, problem.case.network.batch, params.values())
+    true = name_node(find_truth(kind, params, seen.inputs, seen.dy, precision, decisions), constants)
     got = name_node(seen, constants).get(quantity)
     if got is None or quantity not in true or np.shape(got) != true[quantity].shape:
         return None
     with np.errstate(all="ignore"):
-        error: Array = lower(lift(got, HIGHER[problem.case.dtype]) - true[quantity])
+        error: Array = lower(lift(got, precision) - true[quantity])
     return error if bool(np.isfinite(error).all()) else None
 
 
@@ -267,11 +269,12 @@ def _excuse_conventions(
     ties = kind.undecided(flat(params), *[exact(value) for value in seen.inputs])
     if not ties.any():
         return
-    other = find_truth(kind, params, seen.inputs, seen.dy, HIGHER[dtype], decisions ^ ties)
+    precision = truth.y.dtype
+    other = find_truth(kind, params, seen.inputs, seen.dy, precision, decisions ^ ties)
     ours, theirs, got = name_node(truth, constants), name_node(other, constants), name_node(seen, constants)
     for quantity in [key for key, value in measures.items() if value.verdict == "mismatch" and key in got and key in theirs]:
-        value, slack = lift(got[quantity], HIGHER[dtype]), bounds[quantity] * oracle_margin(dtype)
-        xp = pick_namespace(HIGHER[dtype])
+        value, slack = lift(got[quantity], precision), bounds[quantity] * oracle_margin(dtype)
+        xp = pick_namespace(precision)
         low, high = xp.minimum(ours[quantity], theirs[quantity]) - slack, xp.maximum(ours[quantity], theirs[quantity]) + slack
         if ((low <= value) & (value <= high)).all():
             message = "at an exact kink another subgradient was taken than the formula's"

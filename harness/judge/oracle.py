@@ -1,13 +1,14 @@
 """The oracle: a layer's formula and the values it received come in, its true output and gradients in a higher precision go out.
 
-float32 and narrower are judged in float64, float64 in 80-bit longdouble, or in double-double where a machine has none;
+float32 and narrower are judged in float64, float64 in 80-bit longdouble, or in double-double where a machine has none or
+products are so large that BLAS is worth more than the processor's own 80 bits;
 HIPS autograd differentiates the formula there, which is neither the layer under test nor a framework under judgment.
 A number that is not finite is no truth until a second evaluation of another kind confirms it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,6 +57,17 @@ def check_precision(dtype: str) -> None:
 
 def _is_precise(dtype: str) -> bool:
     return find_eps(HIGHER[dtype]) <= find_format(dtype).u * 2.0**-7
+
+
+def choose_precision(dtype: str, batch: int, params: Iterable[Array]) -> Precision:
+    """Return the precision that judges the dtype where a batch of this size meets these parameters.
+
+    >>> choose_precision("float32", 64, [np.ones((1024, 1024))])
+    dtype('float64')
+    """
+    if dtype != "float64":
+        return HIGHER[dtype]
+    return choose_oracle(dtype, batch * max((value.size for value in params if value.ndim > 1), default=0))
 
 
 def lift(value: Any, precision: Precision) -> Any:

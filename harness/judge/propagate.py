@@ -16,7 +16,8 @@ from harness.array_api import make_numpy_namespace
 from harness.core import Array, Problem
 from harness.floats import find_format, is_float
 from harness.judge.double_double import WIDE
-from harness.judge.oracle import HIGHER, NodeTruth, find_truth, lift, pick_namespace
+from harness.judge.oracle import NodeTruth, choose_precision, find_truth, lift, pick_namespace
+from harness.judge.precision import Precision
 from harness.judge.rounding import add_storage
 from reference_layers import Pair, Rounding
 
@@ -43,9 +44,10 @@ class NetworkBound:
 
 def find_values(problem: Problem, layers: Mapping[str, Any], decisions: Mapping[str, Array] | None = None) -> NetworkValues:
     """Return the oracle's values of the whole network, replaying the given branches (its own where none are given)."""
-    network, precision = problem.case.network, HIGHER[problem.case.dtype]
+    network, all_params = problem.case.network, [value for group in problem.params.values() for value in group.values()]
+    precision = choose_precision(problem.case.dtype, network.batch, all_params)
     values = {name: lift(value, precision) for name, value in problem.inputs.items()}
-    taken = _forward(problem, layers, values, decisions)
+    taken = _forward(problem, layers, values, decisions, precision)
     gradients: dict[str, Array] = {network.output.name: lift(problem.dy, precision)}
     truths: dict[str, NodeTruth] = {}
     for node in reversed(network.nodes):
@@ -63,13 +65,14 @@ def find_values(problem: Problem, layers: Mapping[str, Any], decisions: Mapping[
 
 
 def _forward(
-    problem: Problem, layers: Mapping[str, Any], values: dict[str, Array], decisions: Mapping[str, Array] | None
-) -> dict[str, Array]:
+    problem: Problem, layers: Mapping[str, Any], values: dict[str, Array], decisions: Mapping[str, Array] | None,
+    precision: Precision,
+) -> dict[str, Array]:  # fmt: skip
     """Fill `values` node by node and return the branches taken."""
-    xp, taken = pick_namespace(HIGHER[problem.case.dtype]), dict(decisions or {})
+    xp, taken = pick_namespace(precision), dict(decisions or {})
     for node in problem.case.network.nodes:
         kind, inputs = layers[node.layer], [values[name] for name in node.inputs]
-        params = {key: lift(value, HIGHER[problem.case.dtype]) for key, value in problem.params[node.name].items()}
+        params = {key: lift(value, precision) for key, value in problem.params[node.name].items()}
         with np.errstate(all="ignore"):
             if hasattr(kind, "decisions") and node.name not in taken:
                 taken[node.name] = kind.decisions(xp, params, *inputs)

@@ -16,7 +16,7 @@ from harness.floats import find_format
 from harness.judge.local import FAN_OUT, describe_parting, excuse_accumulator, find_parted, judge_nodes, judge_wiring
 from harness.judge.measure import SEEN, Measure, measure
 from harness.judge.noise import find_spread
-from harness.judge.oracle import HIGHER, pick_namespace
+from harness.judge.oracle import pick_namespace
 from harness.judge.propagate import NetworkBound, NetworkValues, find_bounds, find_values, lower
 from harness.judge.rounding import make_rounding, oracle_margin, oracle_share, reduce_accumulator
 from harness.judge.unbounded import NoiseUnknown, equip, is_estimated
@@ -294,7 +294,7 @@ def _measure_network(got: Any, truth: Array, bound: Array, case: Case) -> Measur
 def _judge_projections(bench: Bench, backend: Backend, outcome: Outcome) -> list[Comparison]:
     """Return the row of a witness that projects the gradients on random directions."""
     true, _ = find_network(bench, backend, {})
-    xp = pick_namespace(HIGHER[bench.problem.case.dtype])
+    xp = pick_namespace(next(iter(true.gradients.values())).dtype)
     directions = draw_directions(bench.problem, outcome.directions)
     truth = xp.stack([sum(xp.sum(true.gradients[name] * part) for name, part in one.items()) for one in directions], axis=0)
     found = measure(outcome.gradients[PROJECTIONS], truth, outcome.uncertainty[PROJECTIONS], "float64")
