@@ -8,8 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from reference_layers.layer import Array, BackwardBound, LayerBase, Pair, Params, Place, Rounding, Worked
-
-SINGLE = 2.0**-23
+from reference_layers.products import bound_products, reach
 
 
 class Affine(LayerBase):
@@ -63,7 +62,7 @@ class Affine(LayerBase):
         An op that accumulates in more bits than it stores may store x W before it adds b.
         """
         W, n = params["W"], params["W"].shape[0]
-        y = _round_products(r, _reach(x), W, n + 1, np.abs(params["b"]))
+        y = bound_products(r, reach(x), W, n + 1, np.abs(params["b"]))
         carried = 0.0 if x.is_exact else x.error @ np.abs(W)
         if r.u > r.ua:
             y = y + r.u * (np.abs(x.value @ W) + carried)
@@ -73,8 +72,8 @@ class Affine(LayerBase):
     def backward_bound(r: Rounding, params: Params, x: Pair, dy: Pair) -> BackwardBound:
         """Three inner products: over the outputs for dx, over the batch for dW and db."""
         W, batch = params["W"], x.value.shape[0]
-        dx = _round_products(r, _reach(dy), W.T, W.shape[1])
-        dW = _round_products(r, _reach(x).T, _reach(dy), batch)
+        dx = bound_products(r, reach(dy), W.T, W.shape[1])
+        dW = bound_products(r, reach(x).T, reach(dy), batch)
         db = r.gamma(max(batch - 1, 0)) * dy.size.sum(axis=0) + r.tiny * batch
         if not dy.is_exact:
             dx, dW, db = dx + dy.error @ np.abs(W).T, dW + np.abs(x.value).T @ dy.error, db + dy.error.sum(axis=0)
@@ -120,48 +119,4 @@ class Affine(LayerBase):
 def _product(a: Array, b: Array) -> Array:
     """Return a @ b; in float32 as the transpose of b^T a^T, up to 10 % faster in OpenBLAS and then column by column in memory."""
     out: Array = (b.T @ a.T).T if a.dtype == np.float32 else a @ b
-    return out
-
-
-def _reach(pair: Pair) -> Array:
-    """Return numbers as large as the computed ones may be; of an exact pair the values, whose signs do not matter here."""
-    return pair.value if pair.is_exact else pair.size
-
-
-def _round_products(r: Rounding, a: Array, b: Array, roundings: int, bias: Array | float = 0.0) -> Array:
-    """Return gamma(roundings) (|a| |b| + bias), and what flushing subnormal inputs and products to zero may take from a b.
-
-    All of it is one product, of |a| and |b| with two more columns and rows. Where float32 or less is judged, float32
-    is enough to compute it: its roundings are made up for twice over, and what underflows is less than what is flushed.
-    """
-    gamma, n = r.gamma(roundings), roundings
-    if not gamma < np.inf:
-        return np.full((a.shape[0], b.shape[1]), np.inf)
-    if r.u >= SINGLE / 2 and a.shape[1] < 2**16:
-        upwards = 1 + (a.shape[1] + 16) * SINGLE
-        left, right = _border(a, np.float32), _border(b.T, np.float32)
-        largest = (left[:, -1].max(initial=0.0) + n) * (right[:, -1].max(initial=0.0) + 1) + np.max(bias, initial=0.0)
-        if largest < 1e30:  # else float32 may overflow
-            return _multiply_borders(r, left, right, gamma, n, bias, upwards)
-    return _multiply_borders(r, _border(a, np.float64), _border(b.T, np.float64), gamma, n, bias, 1.0)
-
-
-def _border(a: Array, dtype: Any) -> Array:
-    """Return |a| with a free column and one of the sums of its rows, in the memory order of a."""
-    rows, columns = a.shape
-    out = np.empty((rows, columns + 2), dtype, order="F" if a.flags.f_contiguous else "C")
-    np.abs(a, out=out[:, :-2])
-    out[:, :-2].sum(axis=1, out=out[:, -1])
-    return out
-
-
-def _multiply_borders(r: Rounding, left: Array, right: Array, gamma: float, n: int, bias: Array | float, upwards: float) -> Array:
-    """Return gamma (|a| |b| + bias) + tiny (row sums of |a| + column sums of |b| + n) from both with their borders."""
-    left[:, -2] = r.tiny * (left[:, -1] + n)
-    left[:, :-2] *= gamma
-    left *= upwards
-    left[:, -1] = upwards
-    right[:, -2] = 1.0
-    right[:, -1] = r.tiny * right[:, -1] + gamma * bias
-    out: Array = left @ right.T
     return out
