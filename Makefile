@@ -8,7 +8,7 @@
 #   make selftest plant faults and count what is found, beside five other tools, and false alarms: into reports/latest
 #   make clean    remove what the targets made
 #
-# Settings: PYTHON (3.11 or newer), CASES, NETWORKS and MUTATED (of the selftest), SEED, RUN (the report's folder),
+# Settings: PYTHON (3.11 or newer), CASES, DTYPES, NETWORKS and MUTATED (of the selftest), SEED, RUN (the report's folder),
 # PYTEST_ARGS, and TORCH_INDEX, an index of packages to look for torch in besides the usual one, for instance PyTorch's
 # own of builds without CUDA.
 
@@ -22,6 +22,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 TORCH_INDEX ?=
 PYTEST_ARGS ?= -n 2
 CASES ?= 600
+DTYPES ?= all
 NETWORKS ?= 200
 MUTATED ?= 10
 SEED ?= 1
@@ -34,7 +35,7 @@ report: $(INSTALLED)
 	@# A mismatch (exit code 1) belongs on the page and ends the target red; any other failure ends it at once.
 	@red=0; \
 	mismatch() { code=$$?; [ $$code -eq 1 ] || exit $$code; red=1; }; \
-	$(BIN)/harness run --cases $(CASES) --seed $(SEED) --out $(RUN) || mismatch; \
+	$(BIN)/harness run --cases $(CASES) --dtypes $(DTYPES) --seed $(SEED) --out $(RUN) || mismatch; \
 	$(BIN)/harness train --out $(RUN) || mismatch; \
 	$(BIN)/harness report $(RUN) || mismatch; \
 	exit $$red

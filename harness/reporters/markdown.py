@@ -160,6 +160,8 @@ def _power(frame: pd.DataFrame, run: Run) -> Iterator[str]:
     yield from _section("Could an error have been seen?", power["rows"][:MOST_ROWS], columns, len(power["rows"]))
     if power["blind"]:
         yield from ("", f"{words.plural(power['blind'], 'case')} of {words.count(power['cases'])} can show nothing.")
+    if power["rows"]:
+        yield from ("", power["checks"])
 
 
 def _seen(name: str) -> Callable[[Mapping[str, Any]], str]:

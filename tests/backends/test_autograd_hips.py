@@ -19,6 +19,19 @@ def test_the_gradient_of_a_nest_of_arrays_has_its_shape_and_precision(dtype):
     assert y.dtype == params["a"]["W"].dtype == inputs["x"].dtype == dtype
 
 
+def test_leaves_that_are_used_twice_or_never_get_the_sum_and_zeros():
+    leaves = {"often": np.array([3.0, 5.0]), "never": (np.ones((2, 1), np.float32),)}
+    y, gradients = differentiate(lambda given: given["often"] * given["often"] + given["often"], leaves, np.array([1.0, 10.0]))
+    assert y.tolist() == [12.0, 30.0]
+    assert gradients["often"].tolist() == [7.0, 110.0]
+    assert (gradients["never"][0].tolist(), gradients["never"][0].dtype) == ([[0.0], [0.0]], np.float32)
+
+
+def test_what_depends_on_no_leaf_has_a_gradient_of_zeros():
+    y, (gradient,) = differentiate(lambda given: np.array([2.0]), (np.array([1.0, 4.0]),), np.array([1.0]))
+    assert (y.tolist(), gradient.tolist()) == ([2.0], [0.0, 0.0])
+
+
 def test_a_scalar_output_takes_a_scalar_cotangent():
     y, gradient = differentiate(lambda x: (x * x).sum(), np.array([1.0, 2.0]), np.array(10.0))
     assert y == 5.0

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from harness.judge.measure import SEEN, measure
+from harness.judge.measure import MILLIONTH, PIECE, SEEN, measure
 
 NUMBERS = st.floats(0.5, 2.0) | st.floats(-2.0, -0.5)
 TRUTH = arrays.arrays(np.float64, arrays.array_shapes(min_dims=1, max_dims=3, max_side=4), elements=NUMBERS)
@@ -141,3 +141,28 @@ def test_the_order_of_the_entries_does_not_matter(truth):
     a = measure(1.001 * truth, truth, np.full(truth.shape, 1e-6), "float64")
     b = measure((1.001 * truth).ravel()[::-1], truth.ravel()[::-1], np.full(truth.size, 1e-6), "float64")
     assert (a.error_in_bounds, a.n_wrong, a.ulps) == (b.error_in_bounds, b.n_wrong, b.ulps)
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_an_array_of_many_pieces_is_measured_as_the_definitions_say(order):
+    rng = np.random.default_rng(3)
+    truth = rng.standard_normal((3, PIECE // 2 + 5)) * 10.0 ** rng.integers(-9, 9, (3, 1))
+    bound = np.abs(truth) * 10.0 ** rng.uniform(-8, 0, truth.shape)
+    got = np.asarray(truth + rng.uniform(-1.0, 1.2, truth.shape) * bound, np.float32, order=order)
+    error, ratio = np.abs(got - truth), np.abs(got - truth) / bound
+    found = measure(got, truth, bound, "float32")
+    assert found.n_wrong == np.count_nonzero(ratio > 1) > 0
+    assert (found.error_in_bounds, found.worst_index) == (ratio.max(), np.unravel_index(ratio.argmax(), truth.shape))
+    assert (found.got, found.expected) == (got[found.worst_index], truth[found.worst_index])
+    assert found.ulps == pytest.approx((error / np.spacing(np.abs(truth).astype(np.float32))).max(), rel=1e-6)
+    assert found.relative_to_norm == pytest.approx(np.linalg.norm(error) / np.linalg.norm(truth))
+    assert found.power == pytest.approx((2 * bound / np.abs(truth)).min())
+    assert found.seen_percent == pytest.approx(np.mean(2 * bound <= SEEN * np.abs(truth)), abs=1e-4)
+    assert found.seen_millionth == pytest.approx(np.mean(2 * bound <= MILLIONTH * np.abs(truth)), abs=1e-4)
+
+
+def test_the_most_ulps_are_found_among_subnormal_numbers_too():
+    least = float(np.finfo(np.float32).smallest_subnormal)
+    truth = np.array([1.0, 3 * least])
+    found = measure(np.array([1 + 2.0**-20, 4 * least], np.float32), truth, np.full(2, 1e-5), "float32")
+    assert found.ulps == 8.0

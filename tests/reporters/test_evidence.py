@@ -44,6 +44,13 @@ def test_a_case_is_blind_only_where_none_of_its_gradients_would_show_anything():
     assert (power["blind"], power["cases"], power["examples"]) == (1, 3, ["c1"])
 
 
+def test_it_is_said_where_the_noise_check_ran_and_why_not_elsewhere():
+    ran = replace(ROW, quantity="db", check="local+network+noise")
+    others = (replace(ran, decides=False), replace(ran, quantity="y"), replace(ran, n_compared=0))
+    said = evidence.say_checks(tidy(ROW, ROW, ran, *others))
+    assert "noise ran for 1 of 3 gradients: where no proven bound" in said
+
+
 def test_a_row_with_two_hazards_counts_for_each():
     frame = tidy(ROW, replace(ROW, hazards="ties+fortran", seen_percent=0.0))
     shares = evidence.share_by_hazard(frame).set_index("hazard")["seen_percent"].to_dict()
