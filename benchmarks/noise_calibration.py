@@ -20,7 +20,8 @@ from rich.progress import track
 from rich.table import Table
 
 from benchmarks.noise_layers import CORRECT, FAULTY
-from harness.floats import find_format
+from harness.core import DTYPES, Array
+from harness.floats import FloatFormat, find_format
 from harness.isolation import one_thread, quiet
 from harness.judge.estimate import THRESHOLD, find_noise
 from harness.judge.layer_run import Experiment, make_cast, run_layer
@@ -31,7 +32,7 @@ app = App(name="python -m benchmarks.noise_calibration", help="Measure correct a
 
 
 @app.default
-def main(*, trials: int = 500, seed: int = 1, dtypes: str = "float32,float64", out: Path = RESULTS) -> int:
+def main(*, trials: int = 500, seed: int = 1, dtypes: str = ",".join(DTYPES), out: Path = RESULTS) -> int:
     """Measure, print the table, write `noise_calibration.csv`; return 1 where a correct run leaves the threshold.
 
     Parameters
@@ -65,11 +66,11 @@ def measure_trial(name: str, dtype: str, seed: int, trial: int) -> dict[str, Any
     rng = np.random.default_rng([seed, trial])
     target = find_format(dtype)
     params, inputs = kind.sample(rng)
-    params = {key: value.astype(target.compute) for key, value in params.items()}
-    inputs = tuple(value.astype(target.compute) for value in inputs)
-    shape = kind(**params).forward(*inputs).shape
-    dy = rng.standard_normal(shape).astype(target.compute)
-    got = run_layer(Experiment(kind, params, inputs, frozenset(), dy), make_cast(target.compute))
+    params = {key: _store(value, target) for key, value in params.items()}
+    inputs = tuple(_store(value, target) for value in inputs)
+    dy = _store(rng.standard_normal(kind(**params).forward(*inputs).shape), target)
+    returned = run_layer(Experiment(kind, params, inputs, frozenset(), dy), make_cast(target.compute))
+    got = {key: _store(value, target) for key, value in returned.items()}
     noise = find_noise(kind, params, inputs, dy, dtype, seed=trial)
     truth = find_truth(kind, params, inputs, dy, HIGHER[dtype])
     true = {"y": truth.y, "dx": truth.dx[0], **{f"d{key}": value for key, value in truth.dparams.items()}}
@@ -80,12 +81,18 @@ def measure_trial(name: str, dtype: str, seed: int, trial: int) -> dict[str, Any
     return {"dtype": dtype, "layer": name, "faulty": faulty, "how": noise.how, "error": error, "worst": worst, "trial": trial}
 
 
+def _store(value: Array, target: FloatFormat) -> Array:
+    """Return the numbers as a network stores them in the dtype, in what its layers compute in."""
+    out: Array = value.astype(target.dtype).astype(target.compute)
+    return out
+
+
 def summarise(found: pd.DataFrame) -> pd.DataFrame:
     """Return a row for each dtype and layer: how often the noise was found each way, and the errors in sigma."""
     rows = []
     for (dtype, layer, faulty), group in found.groupby(["dtype", "layer", "faulty"], sort=False):
         least, most = group.error.min(), group.error.max()
-        at = group.sort_values("error").iloc[-1]
+        at = group.sort_values("error", na_position="first").iloc[-1]
         ways = {how: int((group.how == how).sum()) for how in ("hashed", "difference", "unknown")}
         quantiles = {"median": group.error.median(), "99%": group.error.quantile(0.99)}
         found_share = float((group.error > THRESHOLD).mean())

@@ -220,7 +220,10 @@ class MaxPool(HandLayer):
 
     @staticmethod
     def sample(rng: np.random.Generator) -> tuple[dict[str, Array], tuple[Array, ...]]:
-        return {}, (_draw(rng, rng.integers(1, 33), 2 * rng.integers(1, 17)),)
+        """Return pairs of which one is larger by a tenth or more: which one it is, no rounding may decide."""
+        x = _draw(rng, rng.integers(1, 33), 2 * rng.integers(1, 17))
+        x[:, 1::2] = x[:, ::2] * rng.uniform(1.1, 2, x[:, ::2].shape) ** rng.choice([-1, 1], x[:, ::2].shape)
+        return {}, (x,)
 
 
 class Convolution(HandLayer):

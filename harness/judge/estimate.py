@@ -59,7 +59,7 @@ class NoiseEstimate:
 
 @dataclass(frozen=True, eq=False)
 class Witness:
-    """K differences of the same code in two precisions, by quantity; `scale` makes them those of the dtype.
+    """K differences of the same code in two precisions, by quantity, or none and the reason.
 
     `whole` is false where the differences are only good for an order of magnitude.
     """
@@ -117,7 +117,8 @@ def _prepare(
 
     given = tuple(map(bring, inputs))
     fixed = frozenset(constants) | {i for i, value in enumerate(given) if not is_float(value)}
-    return Experiment(kind, {name: bring(value) for name, value in params.items()}, given, fixed, bring(dy))
+    stored = target.name if target.is_narrow else ""
+    return Experiment(kind, {name: bring(value) for name, value in params.items()}, given, fixed, bring(dy), stored)
 
 
 def _run_twice(experiment: Experiment, target: FloatFormat) -> Values:
@@ -201,10 +202,12 @@ def _find_differences(
         for name, value in fine.items():
             with np.errstate(all="ignore"):
                 rows.setdefault(name, []).append((coarse[name].astype(high) - value).astype(np.float64))
-    blind = find_blindness(experiment, high, low, rng) if check else ""
+    found = {name: np.array(values) for name, values in rows.items()}
+    rounded = {name: np.sqrt(_mean_square(apart)) for name, apart in found.items()}
+    blind = find_blindness(experiment, high, low, rng, rounded) if check else ""
     if blind:
         raise Unrunnable(f"{blind} did not follow changes that {low} cannot hold: something inside is no finer than it")
-    return {name: np.array(values) for name, values in rows.items()}
+    return found
 
 
 def _find_escape(sigma: Mapping[str, Array], witness: Witness) -> str:

@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 
 from harness.core import Array
-from harness.floats import is_float
+from harness.floats import find_format, find_spacing, is_float
 from harness.isolation import quiet
 
 ULPS = 3
 DRAWS = 3
 COARSE = 2.0**-14
 BLIND = 0.2
+SLACK = 32
 Values = dict[str, Any]
 
 
@@ -25,13 +26,17 @@ class Unrunnable(Exception):
 
 @dataclass(frozen=True, eq=False)
 class Experiment:
-    """A layer with all it is given: `kind(**params)`, the inputs, which of them are constants, and the cotangent."""
+    """A layer with all it is given: `kind(**params)`, the inputs, which of them are constants, and the cotangent.
+
+    `stored` names the dtype in which the numbers are stored, where it is narrower than their own.
+    """
 
     kind: Callable[..., Any]
     params: Mapping[str, Array]
     inputs: tuple[Array, ...]
     constants: frozenset[int]
     dy: Array
+    stored: str = ""
 
     def change(self, convert: Callable[[Array], Any]) -> Experiment:
         """Return the experiment with every differentiable array converted."""
@@ -98,13 +103,14 @@ def make_cast(dtype: Any) -> Callable[[Array], Array]:
 
 
 def disturb(experiment: Experiment, rng: np.random.Generator) -> Experiment:
-    """Return the experiment with every number but 0 moved by up to ULPS units in its last place."""
+    """Return the experiment with every number but 0 moved by up to ULPS units in its last place, as it is stored."""
 
     def move(value: Array) -> Array:
-        steps = rng.integers(-ULPS, ULPS + 1, value.shape).astype(value.dtype)
+        stored = find_format(experiment.stored or value.dtype.name)
+        steps, size = rng.integers(-ULPS, ULPS + 1, value.shape), np.abs(value.astype(np.float64))
         with np.errstate(all="ignore"):
-            moved = np.where(value == 0, value, value + steps * np.spacing(np.abs(value)))
-        return np.where(np.isfinite(moved), moved, value)
+            moved = (value + steps * find_spacing(size, stored.name)).astype(stored.dtype).astype(value.dtype)
+        return np.where(np.isfinite(moved) & (value != 0), moved, value)
 
     return experiment.change(move)
 
@@ -120,21 +126,25 @@ def run_precisely(experiment: Experiment, dtype: Any) -> Values:
     return values
 
 
-def find_blindness(experiment: Experiment, dtype: Any, low: Any, rng: np.random.Generator) -> str:
+def find_blindness(experiment: Experiment, dtype: Any, low: Any, rng: np.random.Generator, rounded: Mapping[str, Array]) -> str:
     """Return which results do not follow changes that only the dtype can hold, so that something inside is not computed in it.
 
     The inputs are moved along a random direction, by COARSE and by far less than the low dtype's roundoff: where all is
-    computed in the high dtype, both give the same slope. Of some draws the best counts, since a step may cross a kink.
+    computed in the high dtype, both give the same slope, but for what the high dtype's own rounding makes of so small a
+    step: as much less than `rounded`, the low dtype's, as it is finer. Of some draws the best counts, since a step may
+    cross a kink.
     """
     # A low roundoff is met once in 2^4 (longdouble) or 2^8 steps, and the high roundoff is 2^-7 or 2^-21 of a step.
     fine = float(np.sqrt(float(np.finfo(low).eps) * float(np.finfo(dtype).eps))) * 2.0**5 if dtype == np.longdouble else 2.0**-32
+    blurred = SLACK * float(np.finfo(dtype).eps / np.finfo(low).eps) / fine
     least: dict[str, float] = {}
     base = run_precisely(experiment, dtype)
     for _ in range(DRAWS):
         seed = int(rng.integers(2**32))
         fine_run, coarse_run = (run_precisely(_step(experiment, dtype, seed, step), dtype) for step in (fine, COARSE))
         for name, value in base.items():
-            apart = _compare((fine_run[name] - value) / fine, (coarse_run[name] - value) / COARSE)
+            slopes = (fine_run[name] - value) / fine, (coarse_run[name] - value) / COARSE
+            apart = _compare(*slopes, blurred * rounded[name])
             least[name] = min(least.get(name, np.inf), apart)
     return ", ".join(name for name, apart in least.items() if apart > BLIND)
 
@@ -144,13 +154,13 @@ def _step(experiment: Experiment, dtype: Any, seed: int, step: float) -> Experim
     return experiment.change(lambda value: value.astype(dtype) * (1 + np.asarray(step, dtype) * rng.uniform(-1, 1, value.shape)))
 
 
-def _compare(fine: Array, coarse: Array) -> float:
-    """Return the relative difference that nine in ten slopes stay below."""
+def _compare(fine: Array, coarse: Array, blur: Array) -> float:
+    """Return the relative difference that nine in ten slopes stay below, those within their blur agreeing."""
     usable = np.isfinite(fine) & np.isfinite(coarse)
-    fine, coarse = fine[usable], coarse[usable]
+    fine, coarse, blur = fine[usable], coarse[usable], blur[usable]
     if not fine.size:
         return 0.0
     scale = np.abs(coarse) + np.median(np.abs(coarse))
     with np.errstate(all="ignore"):
-        apart = np.where(fine == coarse, 0.0, np.abs(fine - coarse) / scale)
+        apart = np.where(np.abs(fine - coarse) <= blur, 0.0, np.abs(fine - coarse) / scale)
     return float(np.quantile(apart, 0.9))

@@ -10,7 +10,7 @@ import pytest
 
 from harness.floats import find_format
 from harness.judge.noisy_array import NoisyArray, make_noisy
-from harness.judge.value_noise import Rounder, find_half_ulp, is_exact_sum, move, round_sum
+from harness.judge.value_noise import Rounder
 
 SINGLE = find_format("float32")
 RNG = np.random.default_rng(0)
@@ -134,36 +134,3 @@ def test_a_cast_inside_is_seen():
     assert x.astype(np.float32).dtype == np.float64
     np.sum(x, dtype=np.float16)
     assert own.casts == {"float32", "float16"}
-
-
-def test_a_number_moves_within_its_width_and_not_beyond():
-    value, width = RNG.standard_normal(4000), np.full(4000, 1e-3)
-    moved = move(rounder(), value, width) - value
-    assert np.abs(moved).max() <= 1e-3
-    assert np.std(moved) == pytest.approx(1e-3 / np.sqrt(3), rel=0.05)
-    assert np.array_equal(move(rounder(), [np.inf, np.nan], 1.0), [np.inf, np.nan], equal_nan=True)
-
-
-def test_half_an_ulp_is_what_one_rounding_may_do():
-    values = np.abs(RNG.standard_normal(2000)) * 10.0 ** RNG.integers(-20, 20, 2000)
-    rounded = values.astype(np.float32).astype(np.float64)
-    assert (np.abs(rounded - values) <= find_half_ulp(rounder(), values)).all()
-
-
-def test_a_sum_wanders_as_real_sums_do():
-    """The root of n times half the roundoff, and not n times it: measured on sums in float32, one by one."""
-    terms = RNG.standard_normal((300, 400)).astype(np.float32)
-    single = np.zeros(300, np.float32)
-    for column in terms.T:
-        single += column
-    error = single - terms.astype(np.float64).sum(axis=1)
-    norm = np.sqrt(np.square(terms.astype(np.float64)).sum(axis=1))
-    total = terms.astype(np.float64).sum(axis=1)
-    simulated = np.std([round_sum(rounder(salt), total, norm, np.full(300, 400.0)) - total for salt in range(30)], axis=0)
-    assert 0.3 < np.sqrt(np.mean(error**2)) / np.sqrt(np.mean(simulated**2)) < 2
-
-
-def test_sums_on_a_grid_are_exact():
-    assert is_exact_sum(rounder(), np.arange(100.0))
-    assert not is_exact_sum(rounder(), np.array([1e9, 0.125]))
-    assert not is_exact_sum(rounder(), np.array([np.inf, 1.0]))
