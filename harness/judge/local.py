@@ -8,7 +8,7 @@ returned, and where a value is used more than once the contributions of its uses
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from functools import reduce
 from typing import Any
@@ -86,7 +86,7 @@ def _judge_node(problem: Problem, kind: Any, name: str, seen: NodeTrace, roundin
     truth = find_truth(kind, params, seen.inputs, seen.dy, precision, decisions)
     replayed = {} if decisions is None else {name: decisions}
     true, got = name_node(truth, constants), name_node(seen, constants)
-    bounds = _allow_infinities(_bounds(kind, params, seen, rounding, replayed, name, true), seen, true, got)
+    bounds = _allow_received_infinities(_bounds(kind, params, seen, rounding, replayed, name, true), seen, true, got)
     if slack:
         bounds = {key: bound + slack * np.abs(lower(true[key])) for key, bound in bounds.items()}
     measures = _measure_all(true, got, bounds, truth, kind, dtype)
@@ -104,23 +104,28 @@ def _judge_node(problem: Problem, kind: Any, name: str, seen: NodeTrace, roundin
     return {quantity: replace(value, verdict="contract", message=seen.contract) for quantity, value in measures.items()}
 
 
-def _allow_infinities(
+def _allow_received_infinities(
     bounds: dict[str, Array], seen: NodeTrace, true: Mapping[str, Any], got: Mapping[str, Any]
 ) -> dict[str, Array]:
     """Return the bounds, infinite where a node that received no number gave none and truly gives none.
 
     What comes of an infinity hangs on roundings: inf times a slope is an infinity, or NaN where the slope has underflowed.
     """
-    received = [value for value in (*seen.inputs, seen.dy) if is_float(value)]
-    if all(bool(np.isfinite(value).all()) for value in received):
+    if not is_beyond_numbers([*seen.inputs, seen.dy]):
         return bounds
-    allowed = {}
-    for key, bound in bounds.items():
-        value = got.get(key)
-        comparable = key in true and value is not None and np.shape(value) == true[key].shape
-        lost = ~np.isfinite(lower(true[key])) & ~np.isfinite(np.asarray(value, np.float64)) if comparable else np.False_
-        allowed[key] = np.where(lost, np.inf, bound)
-    return allowed
+    return {key: allow_infinities(bound, true[key], got.get(key)) if key in true else bound for key, bound in bounds.items()}
+
+
+def is_beyond_numbers(received: Iterable[Any]) -> bool:
+    """Whether something that came in is infinite or NaN."""
+    return not all(bool(np.isfinite(value).all()) for value in map(lower, received) if is_float(value))
+
+
+def allow_infinities(bound: Any, truth: Any, got: Any) -> Any:
+    """Return the bound, infinite where neither the truth nor what came back is a number."""
+    if got is None or np.shape(got) != truth.shape:
+        return bound
+    return np.where(~np.isfinite(lower(truth)) & ~np.isfinite(np.asarray(got, np.float64)), np.inf, bound)
 
 
 def find_error(

@@ -13,7 +13,16 @@ from harness.backends.numerical import draw_directions
 from harness.cases import SHAPE_HAZARDS
 from harness.core import PROJECTIONS, Array, Backend, Case, Comparison, NodeTrace, Outcome, Problem
 from harness.floats import find_format
-from harness.judge.local import FAN_OUT, describe_parting, excuse_accumulator, find_parted, judge_nodes, judge_wiring
+from harness.judge.local import (
+    FAN_OUT,
+    allow_infinities,
+    describe_parting,
+    excuse_accumulator,
+    find_parted,
+    is_beyond_numbers,
+    judge_nodes,
+    judge_wiring,
+)
 from harness.judge.measure import SEEN, Measure, measure
 from harness.judge.noise import find_spread
 from harness.judge.oracle import pick_namespace
@@ -257,6 +266,7 @@ def _measure_outcome(bench: Bench, outcome: Outcome, true: NetworkValues, bound:
     case, output = bench.problem.case, bench.problem.case.network.output.name
     errors = outcome.uncertainty or bound.gradients
     dtype = "float64" if outcome.uncertainty else case.dtype  # a witness with a doubt of its own computes in float64
+    beyond = is_beyond_numbers(true.dy.values())
     measures = {} if outcome.uncertainty else {(output, "y"): _measure_network(outcome.y, true.values[output], bound.y, case)}
     for name in [*true.gradients, *(name for name in outcome.gradients if name not in true.gradients)]:
         if name not in true.gradients:
@@ -264,6 +274,8 @@ def _measure_outcome(bench: Bench, outcome: Outcome, true: NetworkValues, bound:
             continue
         error = np.asarray(errors.get(name, np.nan), np.float64)
         wide = error * oracle_margin(case.dtype)
+        if beyond:  # what comes of an infinity hangs on roundings: 0 * inf is NaN, and with a slope just above 0 it is inf
+            wide = allow_infinities(wide, true.gradients[name], outcome.gradients.get(name))
         measures[split_name(name)] = measure(outcome.gradients.get(name), true.gradients[name], wide, dtype)
     return measures
 

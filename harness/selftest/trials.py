@@ -21,6 +21,7 @@ from harness.discovery import find_backends, find_layers
 from harness.isolation import quiet
 from harness.judge.local import same_bits
 from harness.judge.memory import remember
+from harness.judge.propagate import find_values
 from harness.judge.verdict import Bench
 from harness.mutations.mutation import Mutation, find_mutations, find_named
 from harness.mutations.reference import MutatedReference
@@ -268,8 +269,7 @@ def scan_first(is_found: Callable[[int], bool], count: int) -> int | None:
 
 def _is_below_noise(look: Look, subject: Subject) -> bool:
     """Whether the fault moves no gradient by more than four times the largest error of the right run in it."""
-    _ = subject.right.rows  # judging finds the true values
-    truth = next(iter(subject.bench.values.values())).gradients
+    truth = find_values(subject.problem, subject.bench.layers).gradients
     right, wrong = subject.right.outcome.gradients, look.outcome.gradients
     return look.outcome.status == "ok" and not any(
         name not in wrong

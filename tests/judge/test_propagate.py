@@ -175,6 +175,27 @@ def test_what_overflows_inside_accuses_nobody(backend, gain):
     assert {row.verdict for row in rows if row.node == "z"} == ({"ok"} if gain < 1e4 else {"powerless"})
 
 
+@pytest.mark.parametrize("backend", ["numpy", "torch", "torch:native"])
+def test_what_comes_of_a_true_infinity_accuses_nobody_but_a_number_in_its_place_does(backend):
+    """An infinite cotangent: the sigmoid's slope underflows or not, so that inf or NaN comes back where the truth is NaN."""
+    nodes = (NodeSpec("a", "affine", ("x",), 1), NodeSpec("s", "sigmoid", ("a",), 1), NodeSpec("b", "affine", ("s",), 1))
+    case = Case(NetworkSpec({"x": 1}, nodes, 2), "float16", seed=5)
+    problem = make_problem(case, LAYERS)
+    params = {"a": {"W": np.ones((1, 1), np.float16), "b": np.zeros(1, np.float16)}, "b": problem.params["b"]}
+    inputs, dy = {"x": np.array([[-30.0], [1.0]], np.float16)}, np.array([[np.inf], [-np.inf]], np.float16)
+    problem = replace(problem, inputs=inputs, params={**problem.params, **params}, dy=dy)
+    found = find_backends()[backend]
+    program = found.prepare(case.network, case.dtype, LAYERS)
+    with np.errstate(all="ignore"):
+        outcome, trace = program.run(problem), program.trace(problem)
+        rows = judge(Bench(problem, LAYERS), found, outcome, trace)
+        made_up = replace(outcome, gradients={**outcome.gradients, "a.W": np.ones((1, 1), np.float16)})
+        told = judge(Bench(problem, LAYERS), found, made_up, None)
+    assert not np.isfinite(np.asarray(outcome.gradients["a.W"], np.float64)).any()
+    assert [(row.node, row.quantity, row.message) for row in rows if row.fails] == []
+    assert [(row.node, row.quantity) for row in told if row.fails] == [("a", "dW")]
+
+
 def test_pairs_are_exact_in_float64():
     pair = exact(np.array([1, 2], np.float32))
     assert (pair.value.dtype, pair.error.tolist()) == (np.float64, [0.0, 0.0])
