@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from harness.core import Array, NodeTrace
+from harness.judge.double_double import DoubleDouble
 
 T = TypeVar("T")
 _KNOWN: ContextVar[dict[Any, Any] | None] = ContextVar("known", default=None)
@@ -46,8 +47,9 @@ def fingerprint(given: Mapping[str, Any]) -> bytes:
     """Return a digest that two groups of arrays share only when all names, numbers, shapes, dtypes and strides are the same."""
     digest = blake2b(digest_size=16)
     for name, value in given.items():
-        digest.update(f"|{name}:{None if value is None else (value.dtype.str, value.shape, value.strides)}|".encode())
+        digest.update(f"|{name}:{None if value is None else (str(value.dtype), value.shape)}|".encode())
         for part in _split(value):
+            digest.update(f"{part.dtype.str}{part.strides}".encode())
             digest.update(part.tobytes())
     return digest.digest()
 
@@ -56,13 +58,19 @@ def name_arrays(seen: NodeTrace) -> dict[str, Any]:
     """Return everything that a node received and returned, by names of its own."""
     named: dict[str, Any] = {f"input {i}": value for i, value in enumerate(seen.inputs)}
     named |= {"y": seen.y, "dy": seen.dy} | {f"dx {i}": value for i, value in enumerate(seen.dx)}
-    return named | {f"d{key}": np.asarray(value) for key, value in seen.dparams.items()}
+    return named | {f"d{key}": _make_array(value) for key, value in seen.dparams.items()}
+
+
+def _make_array(value: Any) -> Any:
+    return value if isinstance(value, DoubleDouble) else np.asarray(value)
 
 
 def _split(value: Any) -> list[Array]:
     """Return the array in parts whose bytes are all numbers: those of longdouble are partly padding."""
     if value is None:
         return []
+    if isinstance(value, DoubleDouble):
+        return [value.hi, value.lo]
     if value.dtype != np.longdouble or value.dtype == np.float64:
         return [value]
     with np.errstate(all="ignore"):

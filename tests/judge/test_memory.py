@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from harness.core import NodeTrace
+from harness.judge.double_double import DoubleDouble
 from harness.judge.memory import fingerprint, name_arrays, recall, remember
 
 SEEN = NodeTrace(
@@ -56,3 +57,15 @@ def test_longdouble_is_told_by_its_numbers_not_by_its_padding():
     assert fingerprint(name_arrays(replace(SEEN, y=one))) == fingerprint(name_arrays(replace(SEEN, y=other)))
     other[0] = third + np.longdouble(2.0**-60)
     assert fingerprint(name_arrays(replace(SEEN, y=one))) != fingerprint(name_arrays(replace(SEEN, y=other)))
+
+
+@pytest.mark.parametrize("place", ["y", "dW"])
+def test_double_double_is_told_by_both_of_its_parts(place):
+    """What a large network in float64 is run in one precision up."""
+
+    def trace(low: float) -> NodeTrace:
+        wide = DoubleDouble(np.array([1.0]), np.array([low]))
+        return replace(SEEN, y=wide) if place == "y" else replace(SEEN, dparams={"W": wide})
+
+    assert fingerprint(name_arrays(trace(1e-20))) == fingerprint(name_arrays(trace(1e-20)))
+    assert fingerprint(name_arrays(trace(1e-20))) != fingerprint(name_arrays(trace(2e-20)))
