@@ -21,6 +21,7 @@ from harness.discovery import find_backends, find_layers
 from harness.isolation import quiet
 from harness.judge.local import same_bits
 from harness.judge.memory import remember
+from harness.judge.precision import find_distance
 from harness.judge.propagate import find_values
 from harness.judge.verdict import Bench
 from harness.mutations.mutation import Mutation, find_mutations, find_named
@@ -274,13 +275,13 @@ def _is_below_noise(look: Look, subject: Subject) -> bool:
     return look.outcome.status == "ok" and not any(
         name not in wrong
         or np.shape(wrong[name]) != value.shape
-        or not _largest(wrong[name], right[name], value.dtype) <= ABOVE_NOISE * _largest(right[name], value, value.dtype)
+        or not _largest(wrong[name], right[name]) <= ABOVE_NOISE * _largest(right[name], value)
         for name, value in truth.items()
     )
 
 
-def _largest(a: Any, b: Any, dtype: np.dtype[Any]) -> Any:
-    return np.abs(np.asarray(a).astype(dtype) - np.asarray(b).astype(dtype)).max(initial=0)
+def _largest(a: Any, b: Any) -> Any:
+    return find_distance(np.asarray(a), b).max(initial=0)
 
 
 def is_told(rows: Sequence[Comparison], fault: Any, node: str) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from harness.core import Case, Comparison, NetworkSpec, NodeSpec
+from harness.judge.memory import remember
 from harness.mutations.mutation import Mutation, find_mutation, find_mutations
 from harness.mutations.wiring import find_wirings
 from harness.selftest.tables import CHECKS, Trial
@@ -181,3 +182,16 @@ def test_a_rival_that_accuses_the_right_layers_is_asked_nothing(layers, monkeypa
 
 def test_there_are_at_least_25_kinds():
     assert len(find_mutations()) + len(find_wirings()) >= 25
+
+
+def test_a_large_network_in_float64_is_judged_and_its_named_defects_weighed(layers):
+    """Its truth is double-double, which no NumPy dtype names."""
+    network = NetworkSpec({"x": 120, "t": 2}, (NodeSpec("a", "affine", ("x",), 207), NodeSpec("b", "affine", ("a",), 2),
+                          NodeSpec("loss", "softmax_cross_entropy", ("b", "t"), 0)), batch=123)  # fmt: skip
+    task = Task(0, Case(network, "float64", 1))
+    with remember():
+        found = prepare_subject(task.case, layers)
+        assert [row.verdict for row in found.right.rows if row.fails] == []
+        assert len(found.right.rows) > 1
+        trial = try_fault(found, a_mutation("dW product in float32"), task, CHECKS)
+    assert (trial.below_noise, trial.told, trial.smallest["verdict"]) == (False, True, 0.0)
