@@ -2,9 +2,10 @@
 
 It is `harness.judge.local` for affine maps, ReLU and softmax cross-entropy alone, written out as NumPy calls, with
 nothing that a general tool needs: no formula that is differentiated, no names, no shapes or infinities to look at, no
-worst index, no wiring. What is left is what the verdict itself takes: every value and gradient in float64 from the arrays
-that the node received, a bound of each from absolute values in float32, and each entry compared with both, in how many an
-error of 1e-2 and of 1e-6 would have been seen included. What this costs no local check in NumPy can undercut by much.
+worst index, no wiring. What is left is every value and gradient in float64 from the arrays that the node received, a bound
+of each from absolute values in float32, each entry compared with both, and in how many of them an error of 1e-2 and of
+1e-6 would have been seen: without that a row that could show nothing would pass for `ok`. It is no proof of what NumPy can
+do: without those two counts it takes a fifth to a quarter less.
 """
 
 from __future__ import annotations

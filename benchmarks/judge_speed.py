@@ -6,7 +6,7 @@ anew for each round; a ratio is the median of the ratios of single rounds, with 
 strikes a whole round strikes both. Seconds are processor time, which other processes on the machine do not lengthen.
 Required: from width 64 on, the local check with its oracle takes at most 3 times as long as the float32 forward and
 backward of the same network. A ratio whose quartiles lie on both sides of the limit is called level: this machine cannot
-tell. `bare` is the least that a local check by these rules takes in NumPy: one written out by hand for this very network
+tell. `bare` is a local check by the same rules written out by hand in NumPy for this very network, and nothing around it
 (`benchmarks.bare_check`). Where that alone is above the limit, the verdict is `no room`; what is then required is that the
 local check, which knows any layer from its formula, takes at most 3 times as long as the one written out (8 times at width
 64, where calls of functions take longer than the arithmetic). `products` is the matrix products in it alone: in float64

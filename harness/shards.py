@@ -15,6 +15,7 @@ from harness.judge.audit import find_unjudged
 from harness.judge.culprit import name_culprits
 from harness.judge.discrepancy import compare_pairs
 from harness.judge.lifted import can_lift, judge_lifted, lift_problem
+from harness.judge.local import FAN_OUT
 from harness.judge.measure import Measure
 from harness.judge.oracle import OracleFault
 from harness.judge.rounding import make_rounding
@@ -86,8 +87,8 @@ def _run_backend(
     try:
         lifted = _clock(seconds, "lift", _lift, bench, backend, program, programs) if trace is not None else {}
         rows: list[Comparison] = _clock(seconds, "judge", judge, bench, backend, outcome, trace, lifted)
-        if any(row.verdict == "reduced-precision" for row in rows) and not lifted:
-            rows = _clock(seconds, "lift", _confirm, bench, backend, programs, rows)
+        if any(_is_unconfirmed(row, lifted) for row in rows):
+            rows = _clock(seconds, "lift", _confirm, bench, backend, programs, rows, lifted)
         return rows + find_unjudged(bench.problem, backend, outcome, rows)
     except (OracleFault, Unsupported) as fault:
         return judge(bench, backend, Outcome("error", message=f"the formula cannot serve as truth: {fault}"), None)
@@ -128,7 +129,19 @@ def _lift(bench: Bench, backend: Backend, program: Any, programs: Programs) -> d
     )
 
 
-def _confirm(bench: Bench, backend: Backend, programs: Programs, rows: list[Comparison]) -> list[Comparison]:
+def _is_unconfirmed(row: Comparison, lifted: Mapping[tuple[str, str], Measure]) -> bool:
+    """Whether an accumulation in the narrow dtype explains the row, and nothing of it was judged one precision up.
+
+    What is summed up from the rows of nodes, an input's gradient for instance, is confirmed with them.
+    """
+    if row.verdict != "reduced-precision":
+        return False
+    return not lifted or (row.layer not in ("input", FAN_OUT, "network") and (row.node, row.quantity) not in lifted)
+
+
+def _confirm(
+    bench: Bench, backend: Backend, programs: Programs, rows: list[Comparison], known: Mapping[tuple[str, str], Measure]
+) -> list[Comparison]:
     """Return the rows; accumulation explains nothing that the whole network still gets wrong when it runs one precision up."""
     lifted = lift_problem(bench.problem)
     key = (backend.name, lifted.case.dtype)
@@ -142,7 +155,7 @@ def _confirm(bench: Bench, backend: Backend, programs: Programs, rows: list[Comp
         replace(
             row, verdict="mismatch", message=f"the formula is wrong, not its rounding: {wrong.get(key, wrong.get(EVERYTHING))}"
         )
-        if row.verdict == "reduced-precision" and ((key := (row.node, row.quantity)) in wrong or EVERYTHING in wrong)
+        if _is_unconfirmed(row, known) and ((key := (row.node, row.quantity)) in wrong or EVERYTHING in wrong)
         else row
         for row in rows
     ]

@@ -18,6 +18,7 @@ import numpy as np
 from harness.core import DTYPES, Array, BadInput
 from harness.floats import FloatFormat, find_format, is_float
 from harness.judge.layer_run import (
+    WIDER,
     Experiment,
     Unrunnable,
     Values,
@@ -37,6 +38,7 @@ WEIGHT = 8
 THRESHOLD = 16.0
 SUSPECT = 8.0
 FLOOR = 1e-145
+CONSTANT, STEADY = 8.0, 4.0
 SIMULATED = 30
 How = Literal["hashed", "difference", "unknown"]
 
@@ -143,6 +145,9 @@ def _choose(experiment: Experiment, target: FloatFormat, value: Values, seed: in
             return NoiseEstimate(sigma, "hashed", casts=seen)
     if not witness.whole:
         return NoiseEstimate({}, "unknown", "; ".join(filter(None, (escape, witness.reason))), casts=seen)
+    biased = _find_bias(witness, value, target)
+    if biased:
+        return NoiseEstimate({}, "unknown", biased, casts=seen)
     squares = {name: _mean_square(apart) for name, apart in witness.differences.items()}
     least = find_eps(HIGHER[target.name])
     return NoiseEstimate({name: _smooth(squares[name], value[name], least) for name in value}, "difference", escape, casts=seen)
@@ -196,7 +201,7 @@ def _find_differences(
         raise Unrunnable(f"this machine's {high} is no more precise than {low}")
     rows: dict[str, list[Array]] = {}
     for k in range(RUNS):
-        moved = disturb(experiment, rng) if k else experiment
+        moved = disturb(experiment, rng, WIDER if k % 2 else 1) if k else experiment
         fine = run_precisely(moved, high)
         coarse = run_layer(moved, make_cast(low)) if check else run_precisely(moved, low)
         for name, value in fine.items():
@@ -206,7 +211,9 @@ def _find_differences(
     rounded = {name: np.sqrt(_mean_square(apart)) for name, apart in found.items()}
     blind = find_blindness(experiment, high, low, rng, rounded) if check else ""
     if blind:
-        raise Unrunnable(f"{blind} did not follow changes that {low} cannot hold: something inside is no finer than it")
+        raise Unrunnable(
+            f"{blind} did not follow changes that {low} cannot hold: something inside is no finer than it, or it is flat here"
+        )
     return found
 
 
@@ -219,6 +226,25 @@ def _find_escape(sigma: Mapping[str, Array], witness: Witness) -> str:
         far[name] = float(ratio.max(initial=0.0) if witness.whole or not ratio.size else np.quantile(ratio, 0.9))
     found = [f"{name} ({worst:.3g} sigma)" for name, worst in far.items() if worst > SUSPECT]
     return f"rounding moves {', '.join(found)} further than the noise: part of it escapes the code" if found else ""
+
+
+def _find_bias(witness: Witness, value: Values, target: FloatFormat) -> str:
+    """Return in words which results part from those of the higher precision always in the same way, as no rounding does.
+
+    At inputs a few ulps apart roundings are as good as independent. What does not change with them, and is more than the
+    rounding of a constant makes, comes of code that is another one in each dtype: a step or an epsilon taken from finfo.
+    """
+    found = []
+    for name, apart in witness.differences.items():
+        finite = np.isfinite(apart).all(0)
+        steady, spread = (np.where(finite, part, 0.0) for part in (apart.mean(0), apart.std(0)))
+        size = np.linalg.norm(np.where(np.isfinite(value[name]), value[name], 0).astype(np.float64))
+        bias = float(np.linalg.norm(steady))
+        if bias > CONSTANT * target.u * size and bias > STEADY * float(np.linalg.norm(spread)):
+            found.append(f"{name} (by {bias / size:.2g} of it)" if size else name)
+    if not found:
+        return ""
+    return f"{', '.join(found)} differs between {target.name} and the precision above always in the same way: no rounding does"
 
 
 def _variance(runs: list[Array]) -> Array:

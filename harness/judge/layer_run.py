@@ -12,7 +12,7 @@ from harness.core import Array
 from harness.floats import find_format, find_spacing, is_float
 from harness.isolation import quiet
 
-ULPS = 3
+ULPS, WIDER = 3, 2**10
 DRAWS = 3
 COARSE = 2.0**-14
 BLIND = 0.2
@@ -102,12 +102,16 @@ def make_cast(dtype: Any) -> Callable[[Array], Array]:
     return lambda value: np.array(value, dtype)
 
 
-def disturb(experiment: Experiment, rng: np.random.Generator) -> Experiment:
-    """Return the experiment with every number but 0 moved by up to ULPS units in its last place, as it is stored."""
+def disturb(experiment: Experiment, rng: np.random.Generator, wider: int = 1) -> Experiment:
+    """Return the experiment with every number but 0 moved by up to ULPS units in its last place, as it is stored.
+
+    `wider` multiplies the steps where numbers are stored as they are computed: a flat function hands on no small step.
+    """
 
     def move(value: Array) -> Array:
         stored = find_format(experiment.stored or value.dtype.name)
-        steps, size = rng.integers(-ULPS, ULPS + 1, value.shape), np.abs(value.astype(np.float64))
+        most = ULPS * (1 if experiment.stored else wider)
+        steps, size = rng.integers(-most, most + 1, value.shape), np.abs(value.astype(np.float64))
         with np.errstate(all="ignore"):
             moved = (value + steps * find_spacing(size, stored.name)).astype(stored.dtype).astype(value.dtype)
         return np.where(np.isfinite(moved) & (value != 0), moved, value)

@@ -14,7 +14,7 @@ import numpy as np
 
 from harness.core import Array, NetworkSpec, NodeTrace, Problem, Verdict, freeze
 from harness.floats import find_format, is_float
-from harness.judge.local import find_error, judge_nodes, same_bits
+from harness.judge.local import find_constants, find_error, judge_nodes, name_node, same_bits
 from harness.judge.measure import Measure
 from harness.judge.rounding import reduce_accumulator
 from reference_layers import Rounding
@@ -62,12 +62,14 @@ def judge_lifted(
     formula's, or the layer's way to compute it: below 2u of the dtype in which it computes a constant explains it,
     and within its bound in that dtype a cast does, if the error does not go smoothly along with the inputs.
     """
-    trace = run(lifted)
-    if trace is None:
+    raw = run(lifted)
+    if raw is None:
         return {}
+    trace, written = _widen_written(raw, lifted)
     strict = judge_nodes(lifted, layers, trace, lambda kind: rounding_of(lifted.case.dtype, kind))
-    found = {key: value for key, value in strict.items() if value.verdict in JUDGED}
-    doubted = {key for key, value in found.items() if value.verdict in ("mismatch", "nonfinite")}
+    found = {key: value for key, value in strict.items() if value.verdict in JUDGED and key not in written}
+    found |= _judge_written(written, lifted, layers, trace, rounding_of)
+    doubted = {key for key, value in found.items() if value.verdict in ("mismatch", "nonfinite") and key not in written}
     if not doubted:
         return found
     compute, nodes = find_format(dtype).compute.name, {node for node, _ in doubted}
@@ -76,6 +78,51 @@ def judge_lifted(
     told = {key for key in doubted if found[key].verdict == "mismatch" and constant[key].verdict == "mismatch"}
     casts = [_find_casts(name, lifted, layers, trace, run, rounding_of, told) for name in dict.fromkeys((compute, dtype))]
     return {key: _name(key, value, compute, constant[key], casts) if key in doubted else value for key, value in found.items()}
+
+
+def _widen_written(trace: Trace, lifted: Problem) -> tuple[dict[str, NodeTrace], dict[Key, str]]:
+    """Return the trace with what came back in a narrower dtype widened, and which dtype is written into the code for it."""
+    target, wide, written = find_format(lifted.case.dtype).dtype, dict[str, NodeTrace](), dict[Key, str]()
+
+    def widen(value: Any) -> Any:
+        narrow = value is not None and is_float(value) and value.dtype.itemsize < target.itemsize
+        return value.astype(target) if narrow else value
+
+    for name, seen in trace.items():
+        dparams = {key: widen(value) for key, value in seen.dparams.items()}
+        wide[name] = replace(seen, y=widen(seen.y), dx=tuple(map(widen, seen.dx)), dparams=dparams)
+        constants = find_constants(lifted, name)
+        after = name_node(wide[name], constants)
+        for quantity, value in name_node(seen, constants).items():
+            if after[quantity] is not value:
+                written[name, quantity] = value.dtype.name
+    return wide, written
+
+
+def _judge_written(
+    written: Mapping[Key, str],
+    lifted: Problem,
+    layers: Mapping[str, Any],
+    trace: Trace,
+    rounding_of: Callable[[str, Any], Rounding],
+) -> dict[Key, Measure]:
+    """Return the measures of what a dtype written into the code keeps narrow, against bounds of computing all of it there.
+
+    Higher precision shows nothing finer of it; what those bounds do not explain, no rounding of a narrower dtype does.
+    """
+    found: dict[Key, Measure] = {}
+    for dtype in sorted(set(written.values())):
+        keys = [key for key, own in written.items() if own == dtype]
+        compute = find_format(dtype).compute.name
+        slack, nodes = 2 * find_format(dtype).u, {node for node, _ in keys}
+        measures = judge_nodes(lifted, layers, trace, lambda kind, name=compute: rounding_of(name, kind), slack, nodes)  # type: ignore[misc]  # reason: mypy infers no default of a lambda
+        for key in keys:
+            if measures[key].verdict in ("mismatch", "nonfinite"):
+                message = f"the formula is wrong, not its rounding: one precision up, where it keeps to {dtype}, it errs by "
+                found[key] = replace(measures[key], message=message + _size(measures[key]))
+            elif measures[key].verdict in JUDGED:
+                found[key] = measures[key]
+    return found
 
 
 @dataclass(frozen=True)

@@ -20,10 +20,10 @@ from harness.core import Array, NodeTrace, Problem
 from harness.floats import find_format, is_float
 from harness.judge.measure import Measure, measure
 from harness.judge.memory import name_arrays, recall
-from harness.judge.oracle import HIGHER, NodeTruth, choose_precision, find_truth, lift, pick_namespace
+from harness.judge.oracle import HIGHER, NodeTruth, choose_finer, choose_precision, find_truth, lift, pick_namespace
 from harness.judge.propagate import branch_arguments, exact, flat, lower
 from harness.judge.rounding import add_storage, oracle_margin, oracle_share, reduce_accumulator
-from harness.judge.unbounded import NoiseUnknown, is_estimated
+from harness.judge.unbounded import NoiseUnknown
 from reference_layers import Rounding
 
 FAN_OUT = "fan-out"
@@ -67,7 +67,7 @@ def judge_node(
 
 def _judge_shapes(problem: Problem, kind: Any, name: str, seen: NodeTrace, reason: str) -> dict[str, Measure]:
     """Return measures of a node of which no error can be judged: what is missing or has a wrong shape is so all the same."""
-    dtype, constants = problem.case.dtype, _constants(problem, name)
+    dtype, constants = problem.case.dtype, find_constants(problem, name)
     truth = find_truth(kind, problem.params[name], seen.inputs, seen.dy, HIGHER[dtype])
     true = name_node(truth, constants)
     nothing = {key: np.broadcast_to(np.inf, value.shape) for key, value in true.items()}
@@ -78,7 +78,7 @@ def _judge_shapes(problem: Problem, kind: Any, name: str, seen: NodeTrace, reaso
 
 
 def _judge_node(problem: Problem, kind: Any, name: str, seen: NodeTrace, rounding: Rounding, slack: float) -> dict[str, Measure]:
-    dtype, params, constants = problem.case.dtype, problem.params[name], _constants(problem, name)
+    dtype, params, constants = problem.case.dtype, problem.params[name], find_constants(problem, name)
     decisions = kind.decisions(make_numpy_namespace(), params, *seen.inputs) if hasattr(kind, "decisions") else None
     if HIGHER[dtype] == np.float64:  # oracle and bounds then take the same numbers, converted once
         params, seen = flat(params), replace(seen, inputs=tuple(map(lower, seen.inputs)), dy=lower(seen.dy))
@@ -90,10 +90,16 @@ def _judge_node(problem: Problem, kind: Any, name: str, seen: NodeTrace, roundin
     if slack:
         bounds = {key: bound + slack * np.abs(lower(true[key])) for key, bound in bounds.items()}
     measures = _measure_all(true, got, bounds, truth, kind, dtype)
-    if rounding.rule != "formula" and not is_estimated(kind) and any(value.verdict == "mismatch" for value in measures.values()):
-        own = _bounds(kind, params, seen, replace(rounding, rule="formula"), replayed, name, true)
-        bounds = {quantity: bound + oracle_share(dtype) * own[quantity] for quantity, bound in bounds.items()}
+    if rounding.rule != "formula" and any(value.verdict == "mismatch" for value in measures.values()):
+        own = _bound_formula(kind, params, seen, rounding, replayed, name, true)
+        bounds = {quantity: bound + oracle_share(dtype) * own.get(quantity, 0.0) for quantity, bound in bounds.items()}
         measures = _measure_all(true, got, bounds, truth, kind, dtype)
+    if any(value.verdict == "mismatch" for value in measures.values()):
+        finer = choose_finer(precision, problem.case.network.batch, params.values())
+        if finer is not None:
+            truth = find_truth(kind, params, seen.inputs, seen.dy, finer, decisions)
+            true = name_node(truth, constants)
+            measures = _measure_all(true, got, bounds, truth, kind, dtype)
     if rounding.store and any(value.verdict == "mismatch" for value in measures.values()):
         coarse = _bounds(kind, params, seen, reduce_accumulator(rounding), replayed, name, true)
         measures = excuse_accumulator(measures, _measure_all(true, got, coarse, truth, kind, dtype))
@@ -133,7 +139,7 @@ def find_error(
 ) -> Array | None:
     """Return how far one quantity of a node is from its truth, entry by entry; None where the two cannot be subtracted."""
     node = next(node for node in problem.case.network.nodes if node.name == name)
-    kind, params, seen, constants = layers[node.layer], problem.params[name], trace[name], _constants(problem, name)
+    kind, params, seen, constants = layers[node.layer], problem.params[name], trace[name], find_constants(problem, name)
     decisions = kind.decisions(make_numpy_namespace(), params, *seen.inputs) if hasattr(kind, "decisions") else None
     precision = choose_precision(problem.case.dtype, problem.case.network.batch, params.values())
     true = name_node(find_truth(kind, params, seen.inputs, seen.dy, precision, decisions), constants)
@@ -216,9 +222,10 @@ def judge_wiring(
 
 
 def find_parted(trace: Mapping[str, NodeTrace], gradients: Mapping[str, Array]) -> list[str]:
-    """Return the parameter gradients that the traced run did not give bit for bit as the run that is judged did."""
+    """Return the parameter gradients that one of two runs, the traced and the judged, gave otherwise than the other, or alone."""
     traced = {f"{node}.{key}": value for node, seen in trace.items() for key, value in seen.dparams.items()}
-    return [name for name, value in traced.items() if name in gradients and not same_bits(value, gradients[name])]
+    judged = [name for name in gradients if name.partition(".")[0] in trace and "." in name]
+    return [name for name in dict.fromkeys([*traced, *judged]) if not same_bits(traced.get(name), gradients.get(name))]
 
 
 def describe_parting(trace: Mapping[str, NodeTrace], parted: list[str]) -> str:
@@ -244,7 +251,8 @@ def name_node(node: NodeTruth | NodeTrace, constants: frozenset[int]) -> dict[st
     return {"y": node.y, **dx, **{f"d{key}": value for key, value in node.dparams.items()}}
 
 
-def _constants(problem: Problem, name: str) -> frozenset[int]:
+def find_constants(problem: Problem, name: str) -> frozenset[int]:
+    """Return which inputs of the node are not differentiated."""
     node = next(node for node in problem.case.network.nodes if node.name == name)
     return frozenset(i for i, used in enumerate(node.inputs) if used in problem.constants)
 
@@ -265,12 +273,23 @@ def _bounds(
     return {key: add_storage(rounding, bound, lower(true[key])) if key in true else bound for key, bound in bounds.items()}
 
 
+def _bound_formula(
+    kind: Any, params: Mapping[str, Array], seen: NodeTrace, rounding: Rounding, decisions: Mapping[str, Array], name: str,
+    true: Mapping[str, Any],
+) -> dict[str, Array]:  # fmt: skip
+    """Return the bounds of the differentiated formula, in which the oracle's own error is a part; none where they are unknown."""
+    try:
+        return _bounds(kind, params, seen, replace(rounding, rule="formula"), decisions, name, true)
+    except NoiseUnknown:
+        return {}
+
+
 def _excuse_conventions(
     measures: dict[str, Measure], problem: Problem, kind: Any, name: str, seen: NodeTrace, decisions: Array,
     truth: NodeTruth, bounds: Mapping[str, Array],
 ) -> None:  # fmt: skip
     """Turn a mismatch into `convention` where it lies only at exact kinks, between the gradients of both sides."""
-    dtype, params, constants = problem.case.dtype, problem.params[name], _constants(problem, name)
+    dtype, params, constants = problem.case.dtype, problem.params[name], find_constants(problem, name)
     ties = kind.undecided(flat(params), *[exact(value) for value in seen.inputs])
     if not ties.any():
         return

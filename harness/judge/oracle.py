@@ -20,7 +20,7 @@ from harness.core import DTYPES, Array, BadInput
 from harness.floats import find_format, is_float
 from harness.judge.double_double import WideDtype
 from harness.judge.memory import recall
-from harness.judge.precision import Precision, choose_oracle, find_eps, raise_to
+from harness.judge.precision import Precision, choose_oracle, find_eps, raise_to, refine
 
 HIGHER: dict[str, Precision] = {
     "bfloat16": np.dtype(np.float64),
@@ -67,7 +67,16 @@ def choose_precision(dtype: str, batch: int, params: Iterable[Array]) -> Precisi
     """
     if dtype != "float64":
         return HIGHER[dtype]
-    return choose_oracle(dtype, batch * max((value.size for value in params if value.ndim > 1), default=0))
+    return choose_oracle(dtype, _count_multiplications(batch, params))
+
+
+def choose_finer(precision: Precision, batch: int, params: Iterable[Array]) -> Precision | None:
+    """Return the next precision above the oracle's own, in which an accusation is looked at again; None where there is none."""
+    return refine(precision, _count_multiplications(batch, params))
+
+
+def _count_multiplications(batch: int, params: Iterable[Array]) -> int:
+    return batch * max((value.size for value in params if value.ndim > 1), default=0)
 
 
 def lift(value: Any, precision: Precision) -> Any:

@@ -35,6 +35,17 @@ def choose_oracle(dtype: str, multiplications: int = 0, longdouble_eps: float | 
     return np.dtype(np.longdouble) if eps < ENOUGH and multiplications < CROSS_OVER else WIDE
 
 
+def refine(precision: Precision, multiplications: int) -> Precision | None:
+    """Return the oracle's next precision, by which what looks wrong is judged once more; None above double-double.
+
+    >>> refine(np.dtype(np.float64), 1 << 24).name, refine(WIDE, 1)
+    ('double-double', None)
+    """
+    if isinstance(precision, WideDtype):
+        return None
+    return choose_oracle("float64", multiplications) if precision == np.dtype(np.float64) else WIDE
+
+
 @cache
 def find_eps(precision: Precision) -> float:
     """Return the relative error that one operation in the precision may make, twice over: its machine epsilon.

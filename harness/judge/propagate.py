@@ -42,10 +42,15 @@ class NetworkBound:
     branches: Mapping[str, str] = field(default_factory=dict)
 
 
-def find_values(problem: Problem, layers: Mapping[str, Any], decisions: Mapping[str, Array] | None = None) -> NetworkValues:
-    """Return the oracle's values of the whole network, replaying the given branches (its own where none are given)."""
-    network, all_params = problem.case.network, [value for group in problem.params.values() for value in group.values()]
-    precision = choose_precision(problem.case.dtype, network.batch, all_params)
+def find_values(
+    problem: Problem, layers: Mapping[str, Any], decisions: Mapping[str, Array] | None = None, precision: Precision | None = None
+) -> NetworkValues:
+    """Return the oracle's values of the whole network, replaying the given branches (its own where none are given).
+
+    The precision is the one that judges the case's dtype unless one is given.
+    """
+    network = problem.case.network
+    precision = precision or choose_precision(problem.case.dtype, network.batch, list_params(problem))
     values = {name: lift(value, precision) for name, value in problem.inputs.items()}
     taken = _forward(problem, layers, values, decisions, precision)
     gradients: dict[str, Array] = {network.output.name: lift(problem.dy, precision)}
@@ -62,6 +67,11 @@ def find_values(problem: Problem, layers: Mapping[str, Any], decisions: Mapping[
     named = {f"{node}.{key}": value for node, truth in truths.items() for key, value in truth.dparams.items()}
     wanted = {name: gradients[name] for name in problem.inputs if name in gradients}
     return NetworkValues(values, truths, gradients, {**named, **wanted}, taken)
+
+
+def list_params(problem: Problem) -> list[Array]:
+    """Return the parameters of all nodes."""
+    return [value for group in problem.params.values() for value in group.values()]
 
 
 def _forward(

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.array_api import make_autograd_namespace, make_numpy_namespace
+from harness.array_api import make_numpy_namespace, make_rounding_namespace
 from harness.backends.autograd_hips import differentiate
 from harness.core import Array
 from harness.floats import find_format, is_float
@@ -131,7 +131,7 @@ def _differentiated(kind: Any) -> Any:
 
         def backward(self, dy: Array) -> tuple[Any, ...]:
             variable = {i: value for i, value in enumerate(self.inputs) if kind.differentiable[i] and is_float(value)}
-            xp = make_autograd_namespace()
+            xp = make_rounding_namespace()
 
             def forward(leaves: Any) -> Any:
                 return kind.formula(xp, leaves[0], *[leaves[1].get(i, value) for i, value in enumerate(self.inputs)])

@@ -25,8 +25,8 @@ from harness.judge.local import (
 )
 from harness.judge.measure import SEEN, Measure, measure
 from harness.judge.noise import find_spread
-from harness.judge.oracle import pick_namespace
-from harness.judge.propagate import NetworkBound, NetworkValues, find_bounds, find_values, lower
+from harness.judge.oracle import choose_finer, choose_precision, pick_namespace
+from harness.judge.propagate import NetworkBound, NetworkValues, find_bounds, find_values, list_params, lower
 from harness.judge.rounding import make_rounding, oracle_margin, oracle_share, reduce_accumulator
 from harness.judge.unbounded import NoiseUnknown, equip, is_estimated
 from reference_layers import Rounding
@@ -81,8 +81,9 @@ def judge(
     decisions = _decisions(bench, outcome, trace if usable else None)
     network, nowhere = dict[Key, Measure](), dict[Key, Measure]()
     if bench.is_bounded or outcome.uncertainty:
-        network, nowhere = _judge_network(bench, backend, outcome, decisions)
-    network = _follow_convention(network, local)
+        is_unexplained = all(value.verdict != "mismatch" for value in local.values())
+        network, nowhere = _judge_network(bench, backend, outcome, decisions, is_unexplained)
+    network = _follow_convention(bench.problem, network, local)
     if trace is not None and parted:
         nowhere["network", "trace"] = Measure("contract", message=describe_parting(trace, parted))
     local |= _hand_on(bench.problem, local, wiring) if usable else {}
@@ -92,7 +93,7 @@ def judge(
     noise = _judge_noise(bench, backend, outcome, decisions, blunt)
     noise = {key: value for key, value in noise.items() if value.verdict != "noise-unknown" or key not in local}
     keys = list(dict.fromkeys([*local, *network, *({} if bench.is_bounded else noise)]))
-    noise = _follow_convention(noise, local)
+    noise = _follow_convention(bench.problem, noise, local)
     checks = {"local": local, "lifted": raised, "network": network, "noise": noise}
     rows = [_join(bench, backend, key, {name: found[key] for name, found in checks.items() if key in found}) for key in keys]
     rows += [_row(bench, backend, key, value, {"check": "local", "layer": FAN_OUT}) for key, value in wiring.items()]
@@ -116,19 +117,32 @@ def _decisions(bench: Bench, outcome: Outcome, trace: Mapping[str, NodeTrace] | 
     }
 
 
-def _follow_convention(network: Mapping[Key, Measure], local: Mapping[Key, Measure]) -> dict[Key, Measure]:
+def _follow_convention(problem: Problem, network: Mapping[Key, Measure], local: Mapping[Key, Measure]) -> dict[Key, Measure]:
     """Return the measures of the whole network; behind a node that took another subgradient, what differs is that convention too.
 
-    The oracle cannot replay a subgradient between its branches, but every node was judged on what it received.
+    The oracle cannot replay a subgradient between its branches, but every node was judged on what it received. What the
+    node's gradient does not reach is no part of it.
     """
     nodes = [node for (node, _), value in local.items() if value.verdict == "convention"]
+    if not nodes:
+        return dict(network)
+    reached = _find_reached(problem, nodes)
     message = f"another subgradient was taken at an exact kink of {', '.join(nodes)}"
     followed: dict[Key, Measure] = {
         key: replace(value, verdict="convention", message=message)
         for key, value in network.items()
-        if value.verdict == "mismatch"
+        if value.verdict == "mismatch" and key[0] in reached and key[1] != "y"
     }
-    return {**network, **followed} if nodes else dict(network)
+    return {**network, **followed}
+
+
+def _find_reached(problem: Problem, nodes: list[str]) -> set[str]:
+    """Return the nodes and all that they are computed from, which is where their gradients go."""
+    reached = set(nodes)
+    for node in reversed(problem.case.network.nodes):
+        if node.name in reached:
+            reached.update(node.inputs)
+    return reached
 
 
 def _hand_on(problem: Problem, local: Mapping[Key, Measure], wiring: Mapping[Key, Measure]) -> dict[Key, Measure]:
@@ -177,6 +191,9 @@ def _judge_spread(
     bench: Bench, backend: Backend, outcome: Outcome, decisions: Mapping[str, Array], blunt: set[Key]
 ) -> dict[Key, Measure]:
     found = _measure_noise(bench, backend, outcome, decisions, blunt, _rounding_of(bench, backend))
+    if any(value.verdict == "mismatch" for value in found.values()):
+        finer = find_finer(bench, decisions)
+        found = _measure_noise(bench, backend, outcome, decisions, blunt, _rounding_of(bench, backend), finer)
     if not _stores_narrow(bench) or all(value.verdict != "mismatch" for value in found.values()):
         return found
     strict = _rounding_of(bench, backend)
@@ -186,15 +203,18 @@ def _judge_spread(
 
 def _measure_noise(
     bench: Bench, backend: Backend, outcome: Outcome, decisions: Mapping[str, Array], blunt: set[Key],
-    rounding_of: Callable[[Any], Rounding],
+    rounding_of: Callable[[Any], Rounding], finer: NetworkValues | None = None,
 ) -> dict[Key, Measure]:  # fmt: skip
-    """Return measures against the spread of the noise that this arithmetic makes; it is found once."""
+    """Return measures against the spread of the noise that this arithmetic makes; it is found once.
+
+    Where a finer truth is given it counts, and what is left of the oracle's own noise is added to the spread.
+    """
     true, bound = find_network(bench, backend, decisions)
-    kinds = {node.layer: bench.layers[node.layer] for node in bench.problem.case.network.nodes}
-    key = (_branch_key(decisions), tuple((name, rounding_of(kind)) for name, kind in kinds.items()))
-    if key not in bench.spreads:
-        bench.spreads[key] = find_spread(bench.problem, bench.layers, true, bound, rounding_of)
-    output, spread = bench.problem.case.network.output.name, bench.spreads[key]
+    output, spread = bench.problem.case.network.output.name, _find_spread(bench, true, bound, decisions, rounding_of)
+    if finer is not None:
+        share = oracle_share(bench.problem.case.dtype)
+        own = _find_spread(bench, true, bound, decisions, lambda kind: replace(rounding_of(kind), rule="formula"))
+        true, spread = finer, {name: value + share * own[name] for name, value in spread.items()}
     known = {
         split_name(name): (outcome.gradients.get(name), value, bound.gradients[name], name)
         for name, value in true.gradients.items()
@@ -205,6 +225,17 @@ def _measure_noise(
         for quantity, (got, truth, error, name) in known.items()
         if quantity in blunt
     }
+
+
+def _find_spread(
+    bench: Bench, true: NetworkValues, bound: NetworkBound, decisions: Mapping[str, Array], rounding_of: Callable[[Any], Rounding]
+) -> dict[str, Array]:
+    """Return the spread of the output and each gradient under these branches, in this arithmetic; it is found once."""
+    kinds = {node.layer: bench.layers[node.layer] for node in bench.problem.case.network.nodes}
+    key = (_branch_key(decisions), tuple((name, rounding_of(kind)) for name, kind in kinds.items()))
+    if key not in bench.spreads:
+        bench.spreads[key] = find_spread(bench.problem, bench.layers, true, bound, rounding_of)
+    return bench.spreads[key]
 
 
 def _branch_key(decisions: Mapping[str, Array]) -> bytes:
@@ -232,20 +263,40 @@ def find_network(bench: Bench, backend: Backend, decisions: Mapping[str, Array])
     return bench.values[key], bench.bounds[arithmetic]
 
 
+def find_finer(bench: Bench, decisions: Mapping[str, Array]) -> NetworkValues | None:
+    """Return the true values in the precision above the oracle's own, for before anything is called wrong; None above the last.
+
+    Where a formula cancels and the code under judgment does not, the oracle's own rounding is the larger one.
+    """
+    key, problem = b"finer" + _branch_key(decisions), bench.problem
+    if key not in bench.values:
+        params, batch = list_params(problem), problem.case.network.batch
+        finer = choose_finer(choose_precision(problem.case.dtype, batch, params), batch, params)
+        if finer is None:
+            return None
+        bench.values[key] = find_values(problem, bench.layers, decisions, finer)
+    return bench.values[key]
+
+
 def _find_sizes(bench: Bench, true: NetworkValues) -> NetworkBound:
     y = true.values[bench.problem.case.network.output.name]
     return NetworkBound(np.abs(lower(y)), {name: np.abs(lower(value)) for name, value in true.gradients.items()}, {})
 
 
 def _judge_network(
-    bench: Bench, backend: Backend, outcome: Outcome, decisions: Mapping[str, Array]
+    bench: Bench, backend: Backend, outcome: Outcome, decisions: Mapping[str, Array], is_unexplained: bool
 ) -> tuple[dict[Key, Measure], dict[Key, Measure]]:
-    """Return the measures of the whole network's output and gradients, and of what belongs to no quantity."""
+    """Return the measures of the whole network's output and gradients, and of what belongs to no quantity.
+
+    What no wrong node explains is judged by a finer truth before it is called wrong.
+    """
     true, bound = find_network(bench, backend, decisions)
     measures = _measure_outcome(bench, outcome, true, bound)
     if not outcome.uncertainty and any(value.verdict == "mismatch" for value in measures.values()):
         bound = _allow_for_oracle(bench, backend, true, bound)
         measures = _measure_outcome(bench, outcome, true, bound)
+        if is_unexplained and any(value.verdict == "mismatch" for value in measures.values()):
+            measures = _measure_outcome(bench, outcome, find_finer(bench, decisions) or true, bound)
     branches = {(node, "branch"): Measure("mismatch", message=message) for node, message in bound.branches.items()}
     if _stores_narrow(bench) and any(value.verdict == "mismatch" for value in [*measures.values(), *branches.values()]):
         coarse = _coarsen(bench, backend, true)

@@ -9,6 +9,7 @@ import pytest
 
 from harness.judge.layer_run import (
     ULPS,
+    WIDER,
     Experiment,
     Unrunnable,
     disturb,
@@ -194,3 +195,13 @@ def test_a_slope_below_what_rounding_makes_of_a_small_step_is_no_blindness():
             return (dx + 1e5) / 3 * 3 - 1e5 - dx + 1e-8 * dx, rest
 
     assert blindness(Cancels, np.float32, np.float64) == ""
+
+
+def test_wider_steps_are_only_taken_where_numbers_are_stored_as_computed():
+    rng = np.random.default_rng(0)
+    x = np.ones((40, 40), np.float32)
+    experiment = Experiment(object, {}, (x,), frozenset(), x)
+    near, far = (np.abs(disturb(experiment, rng, wider).inputs[0] - 1).max() for wider in (1, WIDER))
+    assert near <= 3 * 2.0**-23 < 2.0**-15 < far <= 3 * WIDER * 2.0**-23
+    stored = Experiment(object, {}, (x,), frozenset(), x, "bfloat16")
+    assert np.abs(disturb(stored, rng, WIDER).inputs[0] - 1).max() <= 3 * 2.0**-7

@@ -222,3 +222,44 @@ def test_a_sum_in_the_narrow_dtype_is_a_finding_about_the_arithmetic(dtype):
     assert row.local_error_in_bounds > 1
     assert (row.verdict, row.fails) == ("reduced-precision", False)
     assert f"a cast to {dtype} inside explains it" in row.message
+
+
+class Literal(Affine):
+    """Affine with float32 written into its code, which is no fault where float32 is what it computes in."""
+
+    factor, dropped = 1.0, 0
+
+    def backward(self, dy, cache=None):
+        x, _ = self._recall(cache)
+        dx = super().backward(dy, cache)
+        used = slice(self.dropped, None)
+        dW, db = x[used].T @ dy[used], dy[used].sum(axis=0)
+        self.grads = {"W": (self.factor * dW).astype(np.float32), "b": db.astype(np.float32)}
+        return dx
+
+
+class LiteralScaled(Literal):
+    factor = 1.25
+
+
+class LiteralDropped(Literal):
+    dropped = 1
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("kind", [LiteralScaled, LiteralDropped])
+def test_a_dtype_written_into_the_code_hides_no_wrong_formula(kind, dtype):
+    rows = _judge_affine(kind, dtype)
+    assert any(row.quantity == "dW" and row.fails for row in rows)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_a_dtype_written_into_the_code_is_no_fault_where_it_is_the_one_of_the_computation(dtype):
+    rows = _judge_affine(Literal, dtype)
+    assert [row.message for row in rows if row.fails] == []
+    assert {row.quantity for row in rows if row.verdict == "ok"} >= {"dW", "db"}
+
+
+def _judge_affine(kind, dtype):
+    network = NetworkSpec({"x": 6}, (NodeSpec("affine1", "affine", ("x",), 4),), 128)
+    return run_shard([Case(network, dtype, 0)], [NumpyReference()], {"affine": kind}, {}).comparisons

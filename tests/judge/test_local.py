@@ -176,6 +176,10 @@ def test_runs_that_part_are_named(trace, outcome):
     assert find_parted(trace, outcome.gradients) == []
     wrong = {**outcome.gradients, "affine1.W": np.nextafter(outcome.gradients["affine1.W"], 9)}
     assert find_parted(trace, wrong) == ["affine1.W"]
+    more = {**outcome.gradients, "affine1.c": np.zeros(3)}
+    less = {name: value for name, value in outcome.gradients.items() if name != "affine1.b"}
+    assert find_parted(trace, more) == ["affine1.c"]
+    assert find_parted(trace, less) == ["affine1.b"]
     trace["relu1"] = replace(trace["relu1"], contract="forward changed its input")
     said = describe_parting(trace, ["affine1.W"])
     assert said == "two runs on the same arrays gave different gradients: affine1.W; relu1: forward changed its input"

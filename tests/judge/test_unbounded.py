@@ -197,3 +197,120 @@ def test_formulas_have_noise_of_their_own():
     ]
     assert all((bound.dx[0] > 0).all() and set(bound.dparams) == {"g", "b"} for bound in found)
     assert not np.array_equal(found[0].dx[0], found[1].dx[0])
+
+
+class Bent(LayerBase):
+    """A layer of one map, by hand and as formula."""
+
+    place = "map"
+    scale = 1.0
+
+    @classmethod
+    def sample_inputs(cls, rng, batch, width):
+        return (cls.scale * rng.standard_normal((batch, width)),)
+
+
+class Absolute(Bent):
+    """|x|; autograd takes g x / |x|, which rounds where the layer does not."""
+
+    name = "absolute"
+
+    def forward(self, x):
+        self.sign = np.sign(x)
+        return np.abs(x)
+
+    def backward(self, dy, cache=None):
+        return dy * self.sign
+
+    @staticmethod
+    def formula(xp, params, x):
+        return xp.abs(x)
+
+
+class Elu(Bent):
+    """x, or exp(x) - 1 below 0; autograd takes its slope as y + 1, which cancels far below 0 where the layer's does not."""
+
+    name, scale = "elu", 30.0
+
+    def forward(self, x):
+        self.x = x
+        return np.where(x > 0, x, np.expm1(np.minimum(x, 0)))
+
+    def backward(self, dy, cache=None):
+        return dy * np.where(self.x > 0, 1, np.exp(np.minimum(self.x, 0))).astype(dy.dtype)
+
+    @staticmethod
+    def formula(xp, params, x):
+        return xp.where(x > 0, x, xp.expm1(xp.minimum(x, xp.zeros_like(x))))
+
+
+class Normalised(Bent):
+    """x / ||x||, whose gradient is 0 where a row has a single entry, but for the oracle's own rounding."""
+
+    name = "normalised"
+
+    def forward(self, x):
+        self.norm = np.sqrt((x * x).sum(axis=-1, keepdims=True))
+        self.y = x / self.norm
+        return self.y.copy()
+
+    def backward(self, dy, cache=None):
+        return (dy - self.y * (dy * self.y).sum(axis=-1, keepdims=True)) / self.norm
+
+    @staticmethod
+    def formula(xp, params, x):
+        return x / xp.sqrt(xp.sum(x * x, axis=-1, keepdims=True))
+
+
+class Tanh(Bent):
+    """tanh(x), at inputs where 1 - y^2 cancels, which is how frameworks differentiate it."""
+
+    name, scale = "hyperbolic", 2.0
+
+    def forward(self, x):
+        self.y = np.tanh(x)
+        return self.y.copy()
+
+    def backward(self, dy, cache=None):
+        return dy * (1 - self.y * self.y)
+
+    @staticmethod
+    def formula(xp, params, x):
+        return xp.tanh(x)
+
+
+def judge_alone(kind, dtype, seed, batch=7, width=6, backends=("numpy",)):
+    network = NetworkSpec({"x": width}, (NodeSpec("node", kind.name, ("x",), width),), batch)
+    return run_shard([Case(network, dtype, seed)], [BACKENDS[name] for name in backends], {kind.name: kind}, {}).comparisons
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("kind", "width"), [(Absolute, 5), (Elu, 8), (Normalised, 1), (Normalised, 4)])
+def test_the_oracles_own_rounding_accuses_nobody(kind, width, dtype):
+    rows = [row for seed in range(25) for row in judge_alone(kind, dtype, seed, width=width)]
+    assert [row.message for row in rows if row.verdict not in ("ok", "powerless")] == []
+    if width > 1:
+        assert {"y", "dx"} <= {row.quantity for row in rows if row.verdict == "ok"}
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_frameworks_that_differentiate_tanh_from_its_output_are_right(dtype):
+    rows = [row for seed in range(6) for row in judge_alone(Tanh, dtype, seed, 16, 12, ("numpy", "torch", "jax"))]
+    assert {row.backend for row in rows if row.verdict == "ok"} == {"numpy", "torch", "jax"}
+    assert [row.message for row in rows if row.fails] == []
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_an_error_that_depends_on_the_dtype_is_no_rounding_of_it(dtype):
+    class OfTheDtype(Tanh):
+        def backward(self, dy, cache=None):
+            return dy * (1 - self.y * self.y + dy.dtype.type(np.sqrt(np.finfo(dy.dtype).eps)))
+
+    class Halved(Tanh):
+        def backward(self, dy, cache=None):
+            return super().backward(dy) * dy.dtype.type(1.5 if dy.dtype == np.float32 else 1)
+
+    wrong = (OfTheDtype,) if dtype == "float64" else (OfTheDtype, Halved)
+    for kind in wrong:
+        rows = judge_alone(kind, dtype, 3)
+        assert {row.quantity for row in rows if row.fails} >= {"dx"}, kind

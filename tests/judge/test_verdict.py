@@ -301,3 +301,15 @@ def test_soft_labels_that_do_not_sum_to_one_are_judged(labels):
         program = NUMPY.prepare(GRAPH, "float64", layers)
         rows = judge(Bench(problem, layers), NUMPY, program.run(problem), program.trace(problem))
         assert any(row.fails for row in rows) == wrong
+
+
+def test_a_convention_excuses_what_its_gradient_reaches_and_nothing_else():
+    nodes = (
+        NodeSpec("near", "affine", ("x",), 3), NodeSpec("kink", "relu", ("near",), 3), NodeSpec("far", "affine", ("z",), 3),
+        NodeSpec("sum", "add", ("kink", "far"), 3),
+    )  # fmt: skip
+    problem = make_problem(Case(NetworkSpec({"x": 3, "z": 3}, nodes, 4), "float64", 0), find_layers())
+    wrong = {key: Measure("mismatch") for key in (("near", "dW"), ("x", "dx"), ("far", "dW"), ("z", "dx"), ("sum", "y"))}
+    found = judging._follow_convention(problem, wrong, {("kink", "dx"): Measure("convention")})
+    assert {key for key, value in found.items() if value.verdict == "convention"} == {("near", "dW"), ("x", "dx")}
+    assert judging._follow_convention(problem, wrong, {("kink", "dx"): Measure("ok")}) == wrong
