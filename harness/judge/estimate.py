@@ -135,7 +135,7 @@ def _run_twice(experiment: Experiment, target: FloatFormat) -> Values:
 def _choose(experiment: Experiment, target: FloatFormat, value: Values, seed: int) -> NoiseEstimate:
     """Return the hashed estimate where nothing escaped it, else that of the witness, else none."""
     sigma, casts, escape = _find_hashed(experiment, target, value, seed)
-    seen = tuple(f"{name} inside" for name in sorted(casts))
+    seen = tuple(f"{name} inside" for name in sorted(casts - {target.name, "float64"}))
     if sigma and not escape and any(find_format(name).u > target.u for name in casts):
         return NoiseEstimate(sigma, "hashed", f"no rounding of {target.name} explains the cast inside", casts=seen)
     witness = _find_witness(experiment, target, seed)
@@ -143,6 +143,9 @@ def _choose(experiment: Experiment, target: FloatFormat, value: Values, seed: in
         escape = _find_escape(sigma, witness)
         if not escape:
             return NoiseEstimate(sigma, "hashed", casts=seen)
+    if not escape and not witness.differences and target.name in casts - {"float64"}:
+        # A witness is blind where the dtype itself is written into the code, which noisy arrays have followed through.
+        return NoiseEstimate(sigma, "hashed", f"{target.name} is written into the code", casts=seen)
     if not witness.whole:
         return NoiseEstimate({}, "unknown", "; ".join(filter(None, (escape, witness.reason))), casts=seen)
     biased = _find_bias(witness, value, target)
@@ -170,9 +173,8 @@ def _find_hashed(experiment: Experiment, target: FloatFormat, value: Values, see
     if plain:
         return {}, casts, f"{', '.join(plain)} came back plain: rounding noise escapes the code"
     squares = {name: _variance([np.asarray(run[name]) for run in runs]) * shrink**2 for name in value}
-    own = {target.name, "float64"}
     own_noise = float(np.finfo(np.float64).eps) * shrink
-    return {name: _smooth(squares[name], value[name], own_noise) for name in value}, casts - own, ""
+    return {name: _smooth(squares[name], value[name], own_noise) for name in value}, casts, ""
 
 
 def _find_witness(experiment: Experiment, target: FloatFormat, seed: int) -> Witness:

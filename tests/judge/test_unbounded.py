@@ -314,3 +314,26 @@ def test_an_error_that_depends_on_the_dtype_is_no_rounding_of_it(dtype):
     for kind in wrong:
         rows = judge_alone(kind, dtype, 3)
         assert {row.quantity for row in rows if row.fails} >= {"dx"}, kind
+
+
+class SingleInside(LayerNorm):
+    """The gradient of g is computed in float32 whatever comes in; the noise of the rest can be followed."""
+
+    name = "single_inside"
+
+    def backward(self, dy, cache=None):
+        dx = super().backward(dy, cache)
+        self.grads["g"] = (dy.astype(np.float32) * self.hat.astype(np.float32)).sum(axis=0).astype(dy.dtype)
+        return dx
+
+    initial_params = staticmethod(lambda rng, n_in, n_out: {"g": 1 + rng.random(n_out), "b": rng.random(n_out)})
+    sample_inputs = Bent.sample_inputs
+
+
+def test_float32_written_inside_is_a_finding_in_float32_and_wrong_in_float64():
+    rows = [row for seed in range(10) for row in judge_alone(SingleInside, "float32", seed)]
+    assert [row.message for row in rows if row.fails] == []
+    assert {row.quantity for row in rows if row.verdict == "constant"} <= {"dg"}
+    assert {row.quantity for row in rows if row.verdict in ("ok", "constant")} >= {"y", "dg", "db"}
+    double = [row for seed in range(10) for row in judge_alone(SingleInside, "float64", seed)]
+    assert {row.quantity for row in double if row.fails} == {"dg"}
