@@ -157,14 +157,14 @@ def make_problem(case: Case, layers: Mapping[str, Any]) -> Problem:
     with np.errstate(all="ignore"):
         output = _draw_params(rng, case, layers, inputs, params)
     dy = rng.choice([-1.0, 1.0], output.shape) * rng.uniform(0.5, 2.0, output.shape) * _loss_scale(case, layers)
-    stored = {name: {key: _store(value, case) for key, value in group.items()} for name, group in params.items()}
+    stored = {name: {key: store(value, case) for key, value in group.items()} for name, group in params.items()}
     constants = {node.inputs[i] for node in case.network.nodes for i in _constants(layers[node.layer])}
     return Problem(
         case=case,
         params=stored,
-        inputs={name: _store(value, case) for name, value in inputs.items()},
+        inputs={name: store(value, case) for name, value in inputs.items()},
         constants=frozenset(constants & set(inputs)),
-        dy=_store(np.asarray(dy), replace(case, storage="C")),
+        dy=store(np.asarray(dy), replace(case, storage="C")),
     )
 
 
@@ -262,7 +262,7 @@ def _round(value: Array, dtype: str) -> Array:
     return value.astype(find_format(dtype).dtype).astype(np.float64) if is_float(value) else value
 
 
-def _store(value: Array, case: Case) -> Array:
+def store(value: Array, case: Case) -> Array:
     """Return the array in the case's dtype and storage, read-only."""
     stored = value.astype(find_format(case.dtype).dtype) if is_float(value) else value.astype(np.int64)
     if case.storage == "fortran":

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import reference_layers
 from harness.array_api import Unsupported
 from harness.cases import make_problem
 from harness.core import PASSING, Backend, Case, Comparison, Discrepancy, NodeTrace, Outcome, Problem, Program, Status
@@ -54,6 +57,17 @@ def _run_case(
     programs: Programs, result: ShardResult,
 ) -> None:  # fmt: skip
     problem = _clock(result.seconds, "generate", make_problem, case, layers)
+    run_problem(problem, backends, layers, localisers, programs, result)
+
+
+def run_problem(
+    problem: Problem, backends: Sequence[Backend], layers: Mapping[str, Any], localisers: Mapping[str, Backend],
+    programs: Programs, result: ShardResult,
+) -> None:  # fmt: skip
+    """Run and judge one problem on backends and add what came of it to `result`.
+
+    `programs` holds what was prepared for its network before, and takes what is prepared now.
+    """
     bench, outcomes, found = Bench(problem, layers), dict[str, Outcome](), list[Comparison]()
     for backend in backends:
         rows = _run_backend(bench, backend, programs, outcomes, result)
@@ -62,7 +76,7 @@ def _run_case(
             rows += _run_backend(bench, localiser, programs, {}, result)
         found += rows
     result.comparisons += name_culprits(found, layers)
-    result.discrepancies += _clock(result.seconds, "compare", compare_pairs, case, outcomes)
+    result.discrepancies += _clock(result.seconds, "compare", compare_pairs, problem.case, outcomes)
 
 
 def _run_backend(
@@ -179,9 +193,30 @@ def guard(run: Callable[[Problem], Outcome], problem: Problem) -> Outcome:
 
 def _failed(error: BaseException, status: Status = "error") -> Outcome:
     status = "unsupported" if isinstance(error, Unsupported) else status
-    text = f"{type(error).__name__}: {error}"
+    text = f"{type(error).__name__}: {error}{find_place(error)}"
     hint = " (an array that it was given was changed in place)" if "read-only" in text else ""
     return Outcome(status, message=" ".join((text + hint).split())[:500])
+
+
+def find_place(error: BaseException) -> str:
+    """Return the last line of a stranger's file that the error passed through, in words; nothing where it passed none."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_strange(frame.filename)]
+    return f" (line {frames[-1].lineno} of {os.path.basename(frames[-1].filename)}, in {frames[-1].name})" if frames else ""
+
+
+def _is_strange(path: str) -> bool:
+    """Whether a file is neither ours nor of an installed package or of Python itself."""
+    return os.path.isabs(path) and not path.startswith(_KNOWN) and "site-packages" not in path
+
+
+_KNOWN = tuple(
+    {
+        os.path.dirname(os.path.abspath(__file__)),
+        os.path.dirname(os.path.abspath(reference_layers.__file__)),
+        os.path.realpath(os.path.dirname(os.__file__)),
+        os.path.dirname(os.__file__),
+    }
+)
 
 
 def add_seconds(seconds: dict[str, float], more: Mapping[str, float]) -> None:

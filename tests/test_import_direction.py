@@ -39,6 +39,7 @@ ORDER = (
     "harness.training",
     "harness.findings",
     "harness.shards",
+    "harness.custom.*",
     "harness.engines",
     "harness.mutations.*",
     "harness.rivals.*",

@@ -1,0 +1,1 @@
+"""Layers of anybody: a specification comes in, what every check of it found goes out."""

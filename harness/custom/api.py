@@ -1,0 +1,253 @@
+"""The one call: a layer of anybody's comes in, a report that says whether it is right goes out, or is raised.
+
+Each trial of the layer runs in NumPy, behind it the frameworks that differentiate its formula, and the judge weighs every
+gradient of each against the oracle; the contracts are put to the first trial. What the layer does in between, raising
+included, becomes a result.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+from importlib.util import find_spec
+from typing import Any, Literal
+
+import numpy as np
+
+from harness.core import DTYPES, PASSING, USUAL_DTYPES, Array, Backend, BadInput, Comparison
+from harness.custom.contracts import CONTRACTS, Contract, NotApplicable, look
+from harness.custom.report import CheckReport, CheckResult, ConformanceError
+from harness.custom.spec import LayerSpec
+from harness.custom.trials import VARIATIONS, Trial, draw_trials
+from harness.discovery import find_backends
+from harness.isolation import quiet
+from harness.judge.oracle import check_precision
+from harness.shards import Programs, ShardResult, run_problem
+
+FRAMEWORKS = ("torch", "jax")
+VALUES = {
+    "forward": "the output is the formula's, to what rounding can do",
+    "gradients": "every gradient is the formula's derivative, to what rounding can do",
+    "power": "of each gradient some trial could have shown an error of 1 %",
+}
+CHECKS: Mapping[str, str] = {**VALUES, **{contract.name: contract.why for contract in CONTRACTS}}
+OnFail = Literal["raise", "warn", "report"]
+
+
+def check_layer(
+    layer: Any, formula: Callable[..., Any] | None = None, *,
+    inputs: Sequence[Any] | Callable[[np.random.Generator], Sequence[Array]] | None = None,
+    params: Mapping[str, Array] | Callable[[np.random.Generator], Mapping[str, Array]] | None = None,
+    dtypes: Sequence[str] = USUAL_DTYPES, against: Sequence[str] | None = FRAMEWORKS, checks: Collection[str] | None = None,
+    seed: int = 0, cases: int = len(VARIATIONS), expected_failures: Mapping[str, str] | None = None,
+    on_fail: OnFail = "raise", constants: Sequence[int] = (), name: str = "",
+) -> CheckReport:  # fmt: skip
+    """Return what every check found about a hand-written layer.
+
+    `layer`, `formula`, `inputs`, `params`, `constants` and `name` are those of `LayerSpec`, which may be given as `layer`
+    instead. `against` names frameworks that differentiate the formula beside it, None for all that are installed;
+    `checks` the checks to run, None for all (`CHECKS` lists them); `cases` is the number of trials in each dtype.
+    `expected_failures` gives for the name of a check the reason why it may fail; where it does not fail, that is a failure.
+    Raises ConformanceError, an AssertionError, when the layer does not conform and `on_fail` is "raise"; "warn" warns
+    instead, "report" only returns. Raises BadInput on a wrong setting.
+
+    >>> class Square:
+    ...     def forward(self, x):
+    ...         self.x = x
+    ...         return x * x
+    ...
+    ...     def backward(self, dy):
+    ...         return 2 * self.x * dy
+    >>> check_layer(Square, lambda xp, params, x: x**2, inputs=[(4, 3)], dtypes=["float64"], against=[]).passed
+    True
+    """
+    spec = _read_spec(layer, formula, inputs, params, tuple(constants), name)
+    wanted, expected = _read_checks(checks, expected_failures or {})
+    if on_fail not in ("raise", "warn", "report"):
+        raise BadInput(f"on_fail: {on_fail!r}; accepted are raise, warn, report")
+    _read_sizes(dtypes, cases, seed)
+    backends = [find_backends()["numpy"], *_find_frameworks(against)]
+    start, state = time.perf_counter(), np.random.get_state()
+    try:
+        with quiet():
+            report = _check(spec, backends, dtypes, cases, seed, wanted, expected)
+    finally:
+        np.random.set_state(state)
+    return _hand_out(replace(report, seconds=time.perf_counter() - start), on_fail)
+
+
+def _read_spec(layer: Any, formula: Any, inputs: Any, params: Any, constants: tuple[int, ...], name: str) -> LayerSpec:
+    if isinstance(layer, LayerSpec):
+        if formula is not None or inputs is not None or params is not None or constants or name:
+            raise BadInput("layer: a LayerSpec holds formula, inputs, params, constants and name itself; give them there alone")
+        return layer
+    if formula is None:
+        raise BadInput("formula: None; accepted is the forward pass once more, as a function formula(xp, params, *inputs)")
+    if inputs is None:
+        raise BadInput("inputs: None; accepted is a list with a shape or an array for each input, or a function of a generator")
+    return LayerSpec(layer, formula, inputs, params, name, constants)
+
+
+def _read_checks(checks: Collection[str] | None, expected: Mapping[str, str]) -> tuple[frozenset[str], Mapping[str, str]]:
+    wanted = frozenset(CHECKS) if checks is None else frozenset(checks)
+    for field, names in (("checks", wanted), ("expected_failures", frozenset(expected))):
+        if unknown := sorted(names - set(CHECKS)):
+            raise BadInput(f"{field}: {unknown}; accepted are {', '.join(CHECKS)}")
+    if not wanted:
+        raise BadInput(f"checks: none is named; accepted are {', '.join(CHECKS)}")
+    for name, reason in expected.items():
+        if not isinstance(reason, str) or not reason.strip():
+            raise BadInput(f"expected_failures[{name!r}]: {reason!r}; accepted is the reason, in words")
+    return wanted, expected
+
+
+def _read_sizes(dtypes: Sequence[str], cases: int, seed: int) -> None:
+    if isinstance(dtypes, str) or not dtypes or set(dtypes) - set(DTYPES):
+        raise BadInput(f"dtypes: {dtypes!r}; accepted is a list of {', '.join(DTYPES)}")
+    for dtype in dtypes:
+        check_precision(dtype)
+    for field, value, least in (("cases", cases, 1), ("seed", seed, 0)):
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            raise BadInput(f"{field}: {value!r}; accepted is a whole number of at least {least}")
+
+
+def _find_frameworks(against: Sequence[str] | None) -> list[Backend]:
+    """Return the backends that differentiate the formula. Raises BadInput on a framework that is unknown or not installed."""
+    known = {one.name: one for one in find_backends().values() if one.variant == "formula" and one.default}
+    if against is None:
+        found = [one for one in known.values() if one.framework in FRAMEWORKS and find_spec(one.framework)]
+        if not found:
+            raise BadInput(
+                f"against: None, but none of {', '.join(FRAMEWORKS)} is installed: pip install torch, or jax; [] asks for none"
+            )
+        return found
+    if isinstance(against, str):
+        raise BadInput(f"against: {against!r}; accepted is a list of {', '.join(known)}")
+    for name in against:
+        if name not in known:
+            raise BadInput(f"against: {name!r}; accepted are {', '.join(known)}")
+        if find_spec(known[name].framework) is None:
+            raise BadInput(f"against: {name!r} is not installed: pip install {known[name].framework}, or leave it out")
+    return [known[name] for name in against]
+
+
+def _check(
+    spec: LayerSpec, backends: Sequence[Backend], dtypes: Sequence[str], cases: int, seed: int, wanted: frozenset[str],
+    expected: Mapping[str, str],
+) -> CheckReport:  # fmt: skip
+    results, rows = list[CheckResult](), list[Comparison]()
+    for dtype in dtypes:
+        trials = list(draw_trials(spec, dtype, cases, seed))
+        found = _judge(trials, backends) if wanted & set(VALUES) else []
+        rows += found
+        results += [one for one in _sum_up(found, dtype, backends, len(trials)) if one.check in wanted]
+        stopped = _find_stop(found)
+        results += [_put(contract, trials[0], dtype, stopped) for contract in CONTRACTS if contract.name in wanted]
+    return CheckReport(spec.name, tuple(_expect(results, expected)), tuple(rows))
+
+
+def _judge(trials: Iterable[Trial], backends: Sequence[Backend]) -> list[Comparison]:
+    """Return the judge's rows; what a backend prepared for a graph serves all trials of its sizes."""
+    programs: dict[str, Programs] = {}
+    result = ShardResult()
+    for trial in trials:
+        ready = programs.setdefault(trial.problem.case.network.digest, Programs())
+        run_problem(trial.problem, backends, {trial.node: trial.kind}, {}, ready, result)
+    return result.comparisons
+
+
+def _sum_up(rows: Sequence[Comparison], dtype: str, backends: Sequence[Backend], trials: int) -> list[CheckResult]:
+    results = []
+    for backend in backends:
+        own = [row for row in rows if row.backend == backend.name]
+        whole = [row for row in own if row.node == "network"]  # a pass that failed has neither output nor gradients
+        outputs = [row for row in own if row.quantity == "y"] + whole
+        gradients = [row for row in own if row.quantity != "y" and row not in whole] + whole
+        results.append(_decide("forward", outputs, dtype, backend.name, trials))
+        results.append(_decide("gradients", gradients, dtype, backend.name, trials))
+        if backend.variant == "layer":
+            results.append(_weigh_power(gradients, dtype, backend.name, trials))
+    return results
+
+
+def _decide(check: str, rows: Sequence[Comparison], dtype: str, backend: str, trials: int) -> CheckResult:
+    """Return what the rows come to: the message is that of the worst row."""
+    failing = [row for row in rows if row.verdict not in PASSING or row.verdict == "unavailable"]
+    if not rows:
+        return CheckResult(check, dtype, backend, "failed", "nothing was compared", trials)
+    if not failing:
+        return CheckResult(check, dtype, backend, "passed", "", trials)
+    worst = max(failing, key=_rank)
+    cases = len({row.case for row in failing})
+    apart = abs(worst.got - worst.expected) / abs(worst.expected) if worst.expected else float("nan")
+    size = f", off by {apart:.2g} of the value" if np.isfinite(apart) and worst.verdict == "mismatch" else ""
+    culprit = f"; wrong is {worst.culprit}" if worst.culprit else ""
+    message = f"{worst.verdict} in {cases} of {trials} trials{size}: {worst.message}{culprit} (trial {worst.case})"
+    return CheckResult(check, dtype, backend, "failed", message, trials)
+
+
+def _rank(row: Comparison) -> tuple[bool, bool, float]:
+    """Return a key by which the row that tells most comes last: of the node itself before the graph's, of the largest error."""
+    return row.node != "network", row.layer != "input", float(np.nan_to_num(row.error_in_bounds))
+
+
+def _weigh_power(rows: Sequence[Comparison], dtype: str, backend: str, trials: int) -> CheckResult:
+    """Return whether every quantity had a trial in which an error of 1 % would have been seen."""
+    shown = {row.quantity for row in rows if row.verdict != "powerless"}
+    blunt = sorted({row.quantity for row in rows} - shown)
+    if not blunt:
+        return CheckResult("power", dtype, backend, "passed", "", trials)
+    message = (
+        f"no trial could have shown an error of 1 % in {', '.join(blunt)}: give inputs at which it is not lost in rounding, or 0"
+    )
+    return CheckResult("power", dtype, backend, "failed", message, trials)
+
+
+def _find_stop(rows: Sequence[Comparison]) -> str:
+    """Return why the layer cannot run at all, nothing where some trial ran: every contract would say the same once more."""
+    own = [row for row in rows if row.variant == "layer"]
+    return own[0].message if own and all(row.verdict == "error" for row in own) else ""
+
+
+def _put(contract: Contract, trial: Trial, dtype: str, stopped: str) -> CheckResult:
+    if stopped:
+        return CheckResult(contract.name, dtype, "numpy", "skipped", f"the layer does not run: {stopped}", 1)
+    try:
+        broken = look(contract, trial)
+    except NotApplicable as reason:
+        return CheckResult(contract.name, dtype, "numpy", "skipped", str(reason), 1)
+    return CheckResult(contract.name, dtype, "numpy", "failed" if broken else "passed", _explain(broken, contract.why), 1)
+
+
+def _explain(broken: str, why: str) -> str:
+    return f"{broken} ({why})" if broken else ""
+
+
+def _expect(results: Sequence[CheckResult], expected: Mapping[str, str]) -> list[CheckResult]:
+    """Return the results with expected failures as such; a check that was to fail and fails nowhere is a failure."""
+    failing = {result.check for result in results if result.fails}
+    return [_expect_one(result, expected, failing) for result in results]
+
+
+def _expect_one(result: CheckResult, expected: Mapping[str, str], failing: set[str]) -> CheckResult:
+    if result.check not in expected or result.state == "skipped":
+        return result
+    reason = expected[result.check]
+    if result.fails:
+        return replace(result, state="expected", message=f"expected ({reason}): {result.message}")
+    if result.check in failing:
+        return result
+    return replace(
+        result, state="unexpected pass", message=f"it was expected to fail ({reason}), and does not: take it from the list"
+    )
+
+
+def _hand_out(report: CheckReport, on_fail: OnFail) -> CheckReport:
+    if report.passed or on_fail == "report":
+        return report
+    if on_fail == "raise":
+        raise ConformanceError(report)
+    warnings.warn(report.describe(), stacklevel=3)
+    return report

@@ -1,0 +1,120 @@
+"""Reports of one layer: what every check found comes in, a report that can be read, printed and raised goes out."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from harness.core import Comparison
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+State = Literal["passed", "failed", "expected", "unexpected pass", "skipped"]
+MOST_TOLD, WIDEST = 4, 600
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """What one check found in one dtype: its name, what it is about, its state, and what is wrong or why it was skipped."""
+
+    check: str
+    dtype: str
+    backend: str
+    state: State
+    message: str = ""
+    trials: int = 0
+
+    @property
+    def fails(self) -> bool:
+        """Whether the layer does not conform for this."""
+        return self.state in ("failed", "unexpected pass")
+
+
+@dataclass(frozen=True, eq=False)
+class CheckReport:
+    """Everything that was found about one layer.
+
+    `results` holds one entry for each check, dtype and backend; `comparisons` the rows of the judge behind them.
+    """
+
+    layer: str
+    results: tuple[CheckResult, ...]
+    comparisons: tuple[Comparison, ...]
+    seconds: float = 0.0
+
+    @property
+    def passed(self) -> bool:
+        """Whether the layer conforms: something was checked, and nothing failed."""
+        return bool(self.comparisons) and not self.failures
+
+    @property
+    def failures(self) -> tuple[CheckResult, ...]:
+        """The results that fail, in the order in which the checks ran."""
+        return tuple(result for result in self.results if result.fails)
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return the judge's rows as a table; `harness.table.COLUMNS` says what its columns hold."""
+        from dataclasses import asdict
+
+        import pandas as pd
+
+        return pd.DataFrame([asdict(row) for row in self.comparisons])
+
+    def describe(self) -> str:
+        """Return in less than 20 lines whether the layer conforms and, where it does not, what is wrong."""
+        ran = [result for result in self.results if result.state != "skipped"]
+        if self.passed:
+            numbers = sum(row.n_compared for row in self.comparisons)
+            skipped = len(self.results) - len(ran)
+            return f"{self.layer} conforms: {len(ran)} checks, {numbers} numbers compared" + (
+                f", {skipped} not applicable" if skipped else ""
+            )
+        lines = [f"{self.layer} does not conform: {len(self.failures)} of {len(ran)} checks fail"]
+        told = _tell_once(self.failures)
+        lines += [f"  {line}" for line in told[:MOST_TOLD]]
+        if len(told) > MOST_TOLD:
+            lines.append(f"  and {len(told) - MOST_TOLD} more: see report.failures")
+        return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        return self.describe()
+
+    def _repr_html_(self) -> str:
+        """Return the report as a notebook shows it: every text in it is escaped."""
+        rows = "".join(
+            "<tr>"
+            + "".join(f"<td>{html.escape(text)}</td>" for text in (r.check, r.backend, r.dtype, r.state, r.message))
+            + "</tr>"
+            for r in self.results
+        )
+        head = "".join(f"<th>{name}</th>" for name in ("check", "backend", "dtype", "state", "what was found"))
+        return f"<p><b>{html.escape(self.describe().splitlines()[0])}</b></p><table><tr>{head}</tr>{rows}</table>"
+
+
+class ConformanceError(AssertionError):
+    """A layer does not conform; `report` holds everything that was found."""
+
+    def __init__(self, report: CheckReport) -> None:
+        super().__init__(report.describe())
+        self.report = report
+
+
+def _tell_once(failures: Sequence[CheckResult]) -> list[str]:
+    """Return one line for each check and backend: with its message in the first dtype in which it fails."""
+    first: dict[tuple[str, str], CheckResult] = {}
+    dtypes: dict[tuple[str, str], list[str]] = {}
+    for result in failures:
+        key = (result.check, result.backend)
+        first.setdefault(key, result)
+        dtypes.setdefault(key, []).append(result.dtype)
+    return [
+        f"{check} [{backend}, {', '.join(dtypes[check, backend])}]: {_cut(result.message)}"
+        for (check, backend), result in first.items()
+    ]
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= WIDEST else text[: WIDEST - 3] + "..."

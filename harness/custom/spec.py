@@ -1,0 +1,132 @@
+"""Specifications: a layer of anybody's, its formula and what it is given come in, one checked description of them goes out."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from harness.core import Array, BadInput
+
+Shape = tuple[int, ...]
+SEED = 0
+
+
+@dataclass(frozen=True, eq=False)
+class LayerSpec:
+    """A hand-written layer with what is needed to judge it.
+
+    `layer` is a class or factory that takes no arguments and makes a fresh layer, or a layer, which is copied for each
+    trial. A layer has `forward(*inputs)` and `backward(dy)`, which returns dx or a tuple with one entry for each input
+    (None where there is no gradient), and, where it has parameters, the dicts `params` and `grads`. `formula(xp, params,
+    *inputs)` is the forward pass once more, in the Array API subset of `harness.array_api`. `inputs` are shapes, arrays,
+    or a function of a `numpy.random.Generator` that returns arrays. `params` replaces the layer's own parameters: arrays by
+    name, or a function of a generator. `constants` are the places of inputs that have no gradient; integer inputs have
+    none anyway. Raises BadInput, naming the field, on anything else.
+    """
+
+    layer: Any
+    formula: Callable[..., Any]
+    inputs: Sequence[Shape | Array] | Callable[[np.random.Generator], Sequence[Array]]
+    params: Mapping[str, Array] | Callable[[np.random.Generator], Mapping[str, Array]] | None = None
+    name: str = ""
+    constants: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not callable(self.formula):
+            raise BadInput(f"formula: {self.formula!r:.80}; accepted is a function formula(xp, params, *inputs)")
+        if not callable(self.inputs) and not (isinstance(self.inputs, Sequence) and len(self.inputs)):
+            raise BadInput(
+                f"inputs: {self.inputs!r:.80}; accepted are a list with a shape or an array for each input, or a function of a "
+                "numpy.random.Generator that returns arrays"
+            )
+        object.__setattr__(self, "name", _make_name(self.name or _find_name(self.layer)))
+
+    def make(self) -> Any:
+        """Return a fresh layer. Raises BadInput when there is none, or it lacks one of the two passes."""
+        made = self.layer() if _is_factory(self.layer) else deepcopy(self.layer)
+        for method in ("forward", "backward"):
+            if not callable(getattr(made, method, None)):
+                raise BadInput(f"layer: {made!r:.80} has no method {method}; accepted is an object with forward and backward")
+        return made
+
+    def draw_params(self, rng: np.random.Generator) -> dict[str, Array]:
+        """Return the parameters in float64: those given, or those of a fresh layer. Raises BadInput on what is no array."""
+        given = self.params(rng) if callable(self.params) else self.params
+        found = dict(given) if given is not None else dict(getattr(self.make(), "params", None) or {})
+        return {name: _read_array(f"params[{name!r}]", value) for name, value in found.items()}
+
+    def draw_inputs(self, rng: np.random.Generator) -> tuple[Array, ...]:
+        """Return the inputs: floats in float64, normal numbers where a shape is given, integers as they are."""
+        found: Any = self.inputs(rng) if callable(self.inputs) else [_draw(rng, entry) for entry in self.inputs]
+        if isinstance(found, np.ndarray):
+            found = (found,)
+        return tuple(_read_array(f"inputs[{i}]", value) for i, value in enumerate(found))
+
+    @property
+    def is_drawn(self) -> bool:
+        """Whether all inputs are given by their shapes, so that their number, size and scale may be varied."""
+        return not callable(self.inputs) and all(_is_shape(entry) for entry in self.inputs)
+
+
+def _is_factory(layer: Any) -> bool:
+    if inspect.isclass(layer):
+        _require_no_arguments(layer)
+        return True
+    if hasattr(layer, "forward") or not callable(layer):
+        return False
+    _require_no_arguments(layer)
+    return True
+
+
+def _require_no_arguments(factory: Any) -> None:
+    """Raise BadInput where a call without arguments must fail."""
+    try:
+        wanted = inspect.signature(factory).parameters.values()
+    except (TypeError, ValueError):  # some callables written in C do not say
+        return
+    plain = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    needed = [one.name for one in wanted if one.default is one.empty and one.kind in plain]
+    if needed:
+        name = getattr(factory, "__name__", repr(factory))
+        text = f"layer: {name} needs {', '.join(needed)}; accepted is a factory without arguments: lambda: {name}(...)"
+        raise BadInput(text)
+
+
+def _draw(rng: np.random.Generator, entry: Any) -> Any:
+    if not _is_shape(entry):
+        return entry
+    return rng.standard_normal(tuple(entry))
+
+
+def _is_shape(entry: Any) -> bool:
+    whole = isinstance(entry, list | tuple) and all(isinstance(size, int | np.integer) for size in entry)
+    if whole and any(size < 0 for size in entry):
+        raise BadInput(f"inputs: {entry!r}; accepted are shapes of sizes 0 and above, and arrays")
+    return whole
+
+
+def _read_array(field: str, value: Any) -> Array:
+    array = np.asarray(value)
+    if array.dtype.kind not in "fiub":
+        raise BadInput(f"{field}: {value!r:.80} holds {array.dtype}; accepted are arrays of floats, integers or booleans")
+    return array.astype(np.float64) if array.dtype.kind == "f" else array
+
+
+def _find_name(layer: Any) -> str:
+    name = getattr(layer, "__name__", "")
+    return name if name and name != "<lambda>" else type(layer).__name__ if hasattr(layer, "forward") else "layer"
+
+
+def _make_name(text: str) -> str:
+    """Return a name that can stand for a node of a graph: letters, digits and _.
+
+    >>> _make_name("my.layer")
+    'my_layer'
+    """
+    return re.sub(r"\W", "_", text) or "layer"

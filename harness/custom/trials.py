@@ -1,0 +1,116 @@
+"""Trials: a specification, a dtype and a seed come in, problems on which its layer is run and judged go out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from harness.array_api import make_numpy_namespace
+from harness.cases import store
+from harness.core import Array, BadInput, Case, NetworkSpec, NodeSpec, Problem
+from harness.custom.adopted import adopt
+from harness.custom.spec import LayerSpec
+from harness.floats import is_float
+from harness.isolation import quiet
+
+
+@dataclass(frozen=True)
+class Variation:
+    """How a trial differs from the first: the factor of its inputs, their storage, and their first axis."""
+
+    scale: float = 1.0
+    storage: str = "C"
+    batch: int | None = None
+
+
+VARIATIONS = (
+    Variation(),
+    Variation(storage="fortran"),
+    Variation(storage="strided"),
+    Variation(scale=8.0),
+    Variation(scale=0.125),
+    Variation(batch=1),
+    Variation(batch=2),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """A problem of one node, and the class of the layer that is judged on it."""
+
+    problem: Problem
+    kind: Any
+
+    @property
+    def node(self) -> str:
+        """The name of the one node."""
+        return self.problem.case.network.output.name
+
+
+def draw_trials(spec: LayerSpec, dtype: str, count: int, seed: int) -> Iterator[Trial]:
+    """Yield `count` trials; where inputs are given by their shapes, sizes, scales and storage take turns after the first."""
+    for index in range(count):
+        variation = VARIATIONS[index % len(VARIATIONS)]
+        yield draw_trial(spec, dtype, seed, index, variation if spec.is_drawn else replace(variation, scale=1.0, batch=None))
+
+
+def draw_trial(spec: LayerSpec, dtype: str, seed: int, index: int, variation: Variation = VARIATIONS[0]) -> Trial:
+    """Return one trial. Raises BadInput where the formula gives nothing for these inputs."""
+    rng = np.random.default_rng([seed, index])
+    params, inputs = spec.draw_params(rng), _vary(spec, spec.draw_inputs(rng), variation)
+    constants = frozenset(i for i, value in enumerate(inputs) if i in spec.constants or not is_float(value))
+    if len(constants) == len(inputs) and not params:
+        raise BadInput(f"inputs: all of {spec.name}'s are constants and it has no parameters; accepted are inputs of floats")
+    kind = adopt(spec, len(inputs), constants)
+    dy = _draw_cotangent(rng, _shape_of_output(spec, params, inputs))
+    case = _describe(spec, inputs, dy, dtype, seed, index, variation)
+    names = case.network.output.inputs
+    return Trial(
+        Problem(
+            case=case,
+            params={spec.name: {name: store(value, replace(case, storage="C")) for name, value in params.items()}},
+            inputs={name: store(value, case) for name, value in zip(names, inputs, strict=True)},
+            constants=frozenset(names[i] for i in constants),
+            dy=store(dy, case),
+        ),
+        kind,
+    )
+
+
+def _vary(spec: LayerSpec, inputs: tuple[Array, ...], variation: Variation) -> tuple[Array, ...]:
+    """Return the inputs scaled, and cut or repeated along the first axis where they all share one."""
+    scaled = tuple(value * variation.scale if is_float(value) else value for value in inputs)
+    sizes = {value.shape[:1] for value in scaled}
+    if variation.batch is None or len(sizes) != 1 or sizes == {()}:
+        return scaled
+    return tuple(value[: variation.batch] for value in scaled)
+
+
+def _shape_of_output(spec: LayerSpec, params: dict[str, Array], inputs: tuple[Array, ...]) -> tuple[int, ...]:
+    try:
+        with quiet():
+            return np.shape(spec.formula(make_numpy_namespace(), params, *inputs))
+    except Exception as error:  # reason: the formula is a stranger's code; what it raises is the message
+        shapes = [list(value.shape) for value in inputs]
+        raise BadInput(f"formula: it fails on inputs of the shapes {shapes}: {type(error).__name__}: {error}") from None
+
+
+def _draw_cotangent(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    """Return random signs and sizes from 0.5 to 2: a cotangent of ones would let a wrong softmax pass."""
+    return np.asarray(rng.choice([-1.0, 1.0], shape) * rng.uniform(0.5, 2.0, shape))
+
+
+def _describe(
+    spec: LayerSpec, inputs: tuple[Array, ...], dy: Array, dtype: str, seed: int, index: int, variation: Variation
+) -> Case:
+    """Return the case: a graph of one node."""
+    names = tuple(f"x{i}" for i in range(len(inputs))) if len(inputs) > 1 else ("x",)
+    widths = {name: value.shape[-1] if value.ndim else 0 for name, value in zip(names, inputs, strict=True)}
+    node = NodeSpec(spec.name, spec.name, names, dy.shape[-1] if dy.ndim else 0)
+    batch = inputs[0].shape[0] if inputs[0].ndim else 0
+    network = NetworkSpec(widths, (node,), batch)
+    origin = f"{spec.name}-s{seed}t{index}"
+    return Case(network, dtype, seed, scale=variation.scale, storage=variation.storage, origin=origin)
