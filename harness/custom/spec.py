@@ -6,7 +6,7 @@ import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -36,6 +36,7 @@ class LayerSpec:
     params: Mapping[str, Array] | Callable[[np.random.Generator], Mapping[str, Array]] | None = None
     name: str = ""
     constants: tuple[int, ...] = ()
+    _is_factory: bool = field(default=False, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if not callable(self.formula):
@@ -45,11 +46,12 @@ class LayerSpec:
                 f"inputs: {self.inputs!r:.80}; accepted are a list with a shape or an array for each input, or a function of a "
                 "numpy.random.Generator that returns arrays"
             )
+        object.__setattr__(self, "_is_factory", _is_factory(self.layer))
         object.__setattr__(self, "name", _make_name(self.name or _find_name(self.layer)))
 
     def make(self) -> Any:
         """Return a fresh layer. Raises BadInput when there is none, or it lacks one of the two passes."""
-        made = self.layer() if _is_factory(self.layer) else deepcopy(self.layer)
+        made = self.layer() if self._is_factory else deepcopy(self.layer)
         for method in ("forward", "backward"):
             if not callable(getattr(made, method, None)):
                 raise BadInput(f"layer: {made!r:.80} has no method {method}; accepted is an object with forward and backward")

@@ -264,8 +264,8 @@ def _bounds(
     """Return the bound of every quantity for inputs that carry no error, and for true values that are rounded to be stored."""
     pairs, extra = [exact(value) for value in seen.inputs], branch_arguments(decisions, name)
     with np.errstate(all="ignore"):
-        y = kind.forward_bound(rounding, flat(params), *pairs, *extra)
         backward = kind.backward_bound(rounding, flat(params), *pairs, exact(seen.dy), *extra)
+        y = kind.forward_bound(rounding, flat(params), *pairs, *extra)  # what is estimated was found on the way back
     constants = frozenset(i for i, error in enumerate(backward.dx) if error is None)
     bounds = name_node(NodeTrace(seen.inputs, y, seen.dy, backward.dx, backward.dparams), constants)
     if not rounding.store:
