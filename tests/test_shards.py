@@ -131,7 +131,8 @@ def test_what_cannot_be_judged_is_an_error_of_its_backend_alone(layers, monkeypa
     monkeypatch.setattr(shards, "judge", refuse)
     rows = run_shard(CASES[:1], [NumpyReference(), HipsAutograd()], layers, {}).comparisons
     (failed,) = [row for row in rows if row.backend == "numpy"]
-    assert (failed.verdict, failed.message) == ("error", "it cannot be judged: TypeError: cannot compare")
+    assert failed.verdict == "error"
+    assert failed.message.startswith("it cannot be judged: TypeError: cannot compare (line ")
     assert {row.verdict for row in rows if row.backend == "autograd"} == {"ok"}
 
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from harness.core import DTYPES, PASSING, USUAL_DTYPES, Array, Backend, BadInput, Comparison
 from harness.custom.contracts import CONTRACTS, Contract, NotApplicable, look
+from harness.custom.diagnose import diagnose_layer
 from harness.custom.report import CheckReport, CheckResult, ConformanceError
 from harness.custom.spec import LayerSpec
 from harness.custom.trials import VARIATIONS, Trial, draw_trials
@@ -142,7 +143,9 @@ def _check(
         trials = list(draw_trials(spec, dtype, cases, seed))
         found = _judge(trials, backends) if wanted & set(VALUES) else []
         rows += found
-        results += [one for one in _sum_up(found, dtype, backends, len(trials)) if one.check in wanted]
+        results += [
+            _explain_gradients(one, found, trials) for one in _sum_up(found, dtype, backends, len(trials)) if one.check in wanted
+        ]
         stopped = _find_stop(found)
         results += [_put(contract, trials[0], dtype, stopped) for contract in CONTRACTS if contract.name in wanted]
     return CheckReport(spec.name, tuple(_expect(results, expected)), tuple(rows))
@@ -203,6 +206,28 @@ def _weigh_power(rows: Sequence[Comparison], dtype: str, backend: str, trials: i
         f"no trial could have shown an error of 1 % in {', '.join(blunt)}: give inputs at which it is not lost in rounding, or 0"
     )
     return CheckResult("power", dtype, backend, "failed", message, trials)
+
+
+def _explain_gradients(result: CheckResult, rows: Sequence[Comparison], trials: Sequence[Trial]) -> CheckResult:
+    """Return the result; of the layer's wrong gradients with what explains them, quantity by quantity."""
+    if not result.fails or result.check != "gradients" or result.backend != "numpy":
+        return result
+    wrong: dict[str, list[Trial]] = {}
+    for trial in trials:
+        for row in rows:
+            if (
+                row.case == trial.problem.case.id
+                and row.backend == "numpy"
+                and row.node == trial.node
+                and _is_wrong_gradient(row)
+            ):
+                wrong.setdefault(row.quantity, []).append(trial)
+    said = [(name, diagnose_layer(some, name)) for name, some in wrong.items()]
+    return replace(result, diagnosis="; ".join(f"{name}: {text}" for name, text in said))
+
+
+def _is_wrong_gradient(row: Comparison) -> bool:
+    return row.quantity != "y" and row.verdict == "mismatch"
 
 
 def _find_stop(rows: Sequence[Comparison]) -> str:

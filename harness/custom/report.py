@@ -7,18 +7,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from harness.core import Comparison
+from harness.core import FINDINGS, Comparison
 
 if TYPE_CHECKING:
     import pandas as pd
 
 State = Literal["passed", "failed", "expected", "unexpected pass", "skipped"]
-MOST_TOLD, WIDEST = 4, 600
+MOST_TOLD, WIDEST = 8, 600
 
 
 @dataclass(frozen=True)
 class CheckResult:
-    """What one check found in one dtype: its name, what it is about, its state, and what is wrong or why it was skipped."""
+    """What one check found in one dtype and of whom, its state, and what is wrong or why it was skipped.
+
+    `diagnosis` says for a wrong gradient which known fault explains it, or that none does.
+    """
 
     check: str
     dtype: str
@@ -26,6 +29,7 @@ class CheckResult:
     state: State
     message: str = ""
     trials: int = 0
+    diagnosis: str = ""
 
     @property
     def fails(self) -> bool:
@@ -55,6 +59,16 @@ class CheckReport:
         """The results that fail, in the order in which the checks ran."""
         return tuple(result for result in self.results if result.fails)
 
+    @property
+    def findings(self) -> tuple[str, ...]:
+        """What is no failure and worth knowing: a convention at a kink, sums kept in a narrow dtype, a constant's rounding."""
+        told = {
+            (row.backend, row.dtype, row.quantity, row.verdict): row.message
+            for row in self.comparisons
+            if row.verdict in FINDINGS
+        }
+        return tuple(f"{backend}, {dtype}, {name}: {verdict}: {text}" for (backend, dtype, name, verdict), text in told.items())
+
     def to_frame(self) -> pd.DataFrame:
         """Return the judge's rows as a table; `harness.table.COLUMNS` says what its columns hold."""
         from dataclasses import asdict
@@ -69,14 +83,15 @@ class CheckReport:
         if self.passed:
             numbers = sum(row.n_compared for row in self.comparisons)
             skipped = len(self.results) - len(ran)
-            return f"{self.layer} conforms: {len(ran)} checks, {numbers} numbers compared" + (
-                f", {skipped} not applicable" if skipped else ""
-            )
+            words = [f"{self.layer} conforms: {len(ran)} checks, {numbers} numbers compared"]
+            words += [f"{skipped} not applicable"] if skipped else []
+            words += [f"{len(self.findings)} findings (report.findings)"] if self.findings else []
+            return ", ".join(words)
         lines = [f"{self.layer} does not conform: {len(self.failures)} of {len(ran)} checks fail"]
         told = _tell_once(self.failures)
         lines += [f"  {line}" for line in told[:MOST_TOLD]]
         if len(told) > MOST_TOLD:
-            lines.append(f"  and {len(told) - MOST_TOLD} more: see report.failures")
+            lines.append("  and more: see report.failures")
         return "\n".join(lines)
 
     def __repr__(self) -> str:
@@ -110,10 +125,11 @@ def _tell_once(failures: Sequence[CheckResult]) -> list[str]:
         key = (result.check, result.backend)
         first.setdefault(key, result)
         dtypes.setdefault(key, []).append(result.dtype)
-    return [
-        f"{check} [{backend}, {', '.join(dtypes[check, backend])}]: {_cut(result.message)}"
-        for (check, backend), result in first.items()
-    ]
+    lines = []
+    for (check, backend), result in first.items():
+        lines.append(f"{check} [{backend}, {', '.join(dtypes[check, backend])}]: {_cut(result.message)}")
+        lines += [f"  diagnosis: {result.diagnosis}"] if result.diagnosis else []
+    return lines
 
 
 def _cut(text: str) -> str:

@@ -75,6 +75,39 @@ def test_the_error_says_where_how_large_and_who() -> None:
     assert not raised.value.report.passed
 
 
+def test_a_known_fault_is_named_and_an_unknown_one_is_not() -> None:
+    class Averages(layers.Linear):
+        def backward(self, dy: Any) -> Any:
+            dx = super().backward(dy)
+            self.grads["b"] = dy.mean(axis=0)
+            return dx
+
+    with pytest.raises(ConformanceError, match="diagnosis: db: it is 1/6 of the truth, and 6 is the batch: a mean for a sum"):
+        check_layer(Averages, layers.linear, inputs=[(6, 5)], against=[])
+
+    class Bends(layers.Swish):
+        def backward(self, dy: Any) -> Any:
+            return super().backward(dy) + 1e-3 * np.sin(7 * self.x) * dy
+
+    with pytest.raises(ConformanceError, match="diagnosis: dx: no known fault explains it"):
+        check_layer(Bends, layers.swish, inputs=[(6, 5)], against=[])
+
+
+def test_float32_inside_is_a_finding_in_float32_and_a_failure_in_float64() -> None:
+    class Single(layers.Linear):
+        def backward(self, dy: Any) -> Any:
+            dx = super().backward(dy)
+            self.grads["W"] = (self.x.astype(np.float32).T @ dy.astype(np.float32)).astype(dy.dtype)
+            return dx
+
+    report = check_layer(Single, layers.linear, inputs=[(6, 5)], against=[], on_fail="report")
+    assert {(result.check, result.dtype) for result in report.failures} == {("gradients", "float64")}
+    assert "float32" in report.failures[0].diagnosis
+    alone = check_layer(Single, layers.linear, inputs=[(6, 5)], dtypes=["float32"], against=[])
+    assert any("float32, dW: constant" in found for found in alone.findings)
+    assert "findings" in repr(alone)
+
+
 def test_a_wrong_output_is_told_apart_from_a_wrong_gradient() -> None:
     class Shifted(layers.Swish):
         def forward(self, x: Any) -> Any:

@@ -1,0 +1,164 @@
+"""Layers with one known fault each come in; that the diagnosis names that fault, and no other, must hold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from harness.custom.diagnose import NOTHING_FITS, diagnose_layer
+from harness.custom.spec import LayerSpec
+from harness.custom.trials import draw_trials
+from tests.custom.layers import Linear, Swish, linear, swish
+
+Change = Callable[[Any, Any, Any], Any]
+
+
+class Sigmoid:
+    def forward(self, x: Any) -> Any:
+        self.x, self.y = x, 1 / (1 + np.exp(-x))
+        return self.y
+
+    def backward(self, dy: Any) -> Any:
+        return dy * self.y * (1 - self.y)
+
+
+def sigmoid(xp: Any, params: Any, x: Any) -> Any:
+    return 1 / (1 + xp.exp(-x))
+
+
+class Softmax:
+    def forward(self, x: Any) -> Any:
+        e = np.exp(x - x.max(-1, keepdims=True))
+        self.p = e / e.sum(-1, keepdims=True)
+        return self.p
+
+    def backward(self, dy: Any) -> Any:
+        return self.p * (dy - (dy * self.p).sum(-1, keepdims=True))
+
+
+def softmax(xp: Any, params: Any, x: Any) -> Any:
+    e = xp.exp(x - xp.max(x, axis=-1, keepdims=True))
+    return e / xp.sum(e, axis=-1, keepdims=True)
+
+
+class LayerNorm:
+    def __init__(self) -> None:
+        self.params = {"g": np.array([1.0, 2.0, 0.5, 1.5, -1.0]), "b": np.array([0.1, 0.2, 0.3, 0.4, 0.5])}
+        self.grads: dict[str, Any] = {}
+
+    def forward(self, x: Any) -> Any:
+        centred = x - x.mean(-1, keepdims=True)
+        self.s = np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-5)
+        self.h = centred / self.s
+        return self.h * self.params["g"] + self.params["b"]
+
+    def backward(self, dy: Any) -> Any:
+        self.grads = {"g": (dy * self.h).sum(0), "b": dy.sum(0)}
+        dh = dy * self.params["g"]
+        return (dh - dh.mean(-1, keepdims=True) - self.h * (dh * self.h).mean(-1, keepdims=True)) / self.s
+
+
+def layer_norm(xp: Any, params: Any, x: Any) -> Any:
+    centred = x - xp.mean(x, axis=-1, keepdims=True)
+    return centred / xp.sqrt(xp.mean(centred * centred, axis=-1, keepdims=True) + 1e-5) * params["g"] + params["b"]
+
+
+def spoil(base: Any, quantity: str, change: Change) -> Any:
+    """Return the layer with one gradient changed: `change(layer, dy, gradient)` gives the wrong one."""
+
+    class Spoilt(base):  # type: ignore[misc]  # reason: the base is only known here
+        def backward(self, dy: Any) -> Any:
+            dx = super().backward(dy)
+            if quantity == "dx":
+                return change(self, dy, dx)
+            self.grads[quantity[1:]] = change(self, dy, self.grads[quantity[1:]])
+            return dx
+
+    return Spoilt
+
+
+FORMULAS = {Swish: swish, Linear: linear, Sigmoid: sigmoid, Softmax: softmax, LayerNorm: layer_norm}
+FAULTS: list[tuple[Any, str, Change, str]] = [
+    (Swish, "dx", lambda s, dy, g: 1.01 * g, "1.01 times the truth, a constant factor"),
+    (Swish, "dx", lambda s, dy, g: -g, "its sign is wrong"),
+    (Swish, "dx", lambda s, dy, g: 0 * g, "it is 0 everywhere"),
+    (Swish, "dx", lambda s, dy, g: 2 * g, "twice the truth"),
+    (Swish, "dx", lambda s, dy, g: g / 2, "half the truth"),
+    (Swish, "dx", lambda s, dy, g: dy * 1, "the local derivative is missing"),
+    (Swish, "dx", lambda s, dy, g: g / dy, "dy is ignored"),
+    (Swish, "dx", lambda s, dy, g: g * dy, "dy is used twice"),
+    (Swish, "dx", lambda s, dy, g: np.abs(g), "its signs are lost"),
+    (Swish, "dx", lambda s, dy, g: g * s.x, "it has the factor x too much"),
+    (Sigmoid, "dx", lambda s, dy, g: dy * s.x * (1 - s.x), "y (1 - y) is taken at the input"),
+    (Sigmoid, "dx", lambda s, dy, g: dy * np.exp(-s.y) / (1 + np.exp(-s.y)) ** 2, "taken at the output instead of the input"),
+    (Sigmoid, "dx", lambda s, dy, g: dy * s.y, "the factor 1 - y is missing"),
+    (Softmax, "dx", lambda s, dy, g: dy * s.p * (1 - s.p), "only the diagonal of the Jacobian"),
+    (Softmax, "dx", lambda s, dy, g: dy * s.p, "through xp.sum in the formula is missing"),
+    (LayerNorm, "dx", lambda s, dy, g: _norm(s, dy, True, False), "call 2 of 2 of xp.mean"),
+    (LayerNorm, "dx", lambda s, dy, g: _norm(s, dy, False, True), "call 1 of 2 of xp.mean"),
+    (LayerNorm, "dx", lambda s, dy, g: _norm(s, dy, False, False), "through xp.mean in the formula"),
+    (LayerNorm, "dg", lambda s, dy, g: dy.sum(0), "it is the gradient db instead"),
+    (Linear, "db", lambda s, dy, g: dy.mean(0), "8 is the batch: a mean for a sum"),
+    (Linear, "dW", lambda s, dy, g: g / len(dy), "8 is the batch: a mean for a sum"),
+    (Linear, "dW", lambda s, dy, g: g * len(dy) / max(len(dy) - 1, 1), "8 is the batch: 7 for 8"),
+    (Linear, "dW", lambda s, dy, g: (dy.T @ s.x).reshape(g.shape), "reshaped instead of transposed"),
+    (Linear, "dW", lambda s, dy, g: s.x[:-1].T @ dy[:-1], "the last of 8"),
+    (Linear, "dW", lambda s, dy, g: s.x[1:].T @ dy[1:], "the first of 8"),
+    (Linear, "dW", lambda s, dy, g: _change_one(g), "a single entry is wrong, dW[1][1]"),
+    (Linear, "dW", lambda s, dy, g: g * (np.arange(5) < 4)[:, None], "only index 4 of axis 0 is wrong which is 0"),
+    (Linear, "dW", lambda s, dy, g: np.clip(g, -0.5, 0.5), "it is clipped at 0.5"),
+    (Linear, "dW", lambda s, dy, g: _multiply_in_single(s.x.T, dy), "a cast or a constant in float32"),
+]  # fmt: skip
+
+
+def _norm(layer: Any, dy: Any, mean: bool, spread: bool) -> Any:
+    dh = dy * layer.params["g"]
+    through_mean, through_spread = dh.mean(-1, keepdims=True), layer.h * (dh * layer.h).mean(-1, keepdims=True)
+    return (dh - mean * through_mean - spread * through_spread) / layer.s
+
+
+def _change_one(gradient: Any) -> Any:
+    out = gradient.copy()
+    out[1, 1] *= 1.5
+    return out
+
+
+def _multiply_in_single(a: Any, b: Any) -> Any:
+    return (a.astype(np.float32) @ b.astype(np.float32)).astype(np.float64)
+
+
+def draw(kind: Any, formula: Any) -> list[Any]:
+    return list(draw_trials(LayerSpec(kind, formula, [(8, 5)]), "float64", 7, 0))
+
+
+@pytest.mark.parametrize(("base", "quantity", "change", "words"), FAULTS, ids=[words for *_, words in FAULTS])
+def test_each_known_fault_is_named(base: Any, quantity: str, change: Change, words: str) -> None:
+    assert words in diagnose_layer(draw(spoil(base, quantity, change), FORMULAS[base]), quantity)
+
+
+STRANGE: list[tuple[Any, str, Change]] = [
+    (Swish, "dx", lambda s, dy, g: g + 1e-3 * np.sin(7 * s.x) * dy),
+    (Linear, "dW", lambda s, dy, g: g + 0.1 * np.cos(g)),
+    (LayerNorm, "dx", lambda s, dy, g: g + 0.01 * s.h**3),
+    (Softmax, "dx", lambda s, dy, g: g * (1 + 0.01 * s.p**2)),
+]
+
+
+@pytest.mark.parametrize(("base", "quantity", "change"), STRANGE)
+def test_where_nothing_fits_nothing_is_made_up(base: Any, quantity: str, change: Change) -> None:
+    assert diagnose_layer(draw(spoil(base, quantity, change), FORMULAS[base]), quantity) == NOTHING_FITS
+
+
+@pytest.mark.parametrize("base", list(FORMULAS))
+def test_right_gradients_have_no_diagnosis(base: Any) -> None:
+    trials = draw(base, FORMULAS[base])
+    for quantity in ["dx", *(f"d{name}" for name in trials[0].problem.params[trials[0].node])]:
+        assert diagnose_layer(trials, quantity) == NOTHING_FITS
+
+
+def test_gradients_that_are_no_numbers_have_no_diagnosis() -> None:
+    assert diagnose_layer(draw(spoil(Swish, "dx", lambda s, dy, g: g * np.nan), swish), "dx") == NOTHING_FITS
+    assert diagnose_layer(draw(spoil(Linear, "dW", lambda s, dy, g: None), linear), "dx") == NOTHING_FITS
