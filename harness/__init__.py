@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from harness.custom.api import check_layer as check_layer
+    from harness.custom.items import layer_checks_generator as layer_checks_generator
+    from harness.custom.items import parametrize_with_checks as parametrize_with_checks
     from harness.custom.report import CheckReport as CheckReport
     from harness.custom.report import ConformanceError as ConformanceError
     from harness.custom.spec import LayerSpec as LayerSpec
@@ -17,6 +19,8 @@ _HOMES = {
     "CheckReport": "harness.custom.report",
     "ConformanceError": "harness.custom.report",
     "LayerSpec": "harness.custom.spec",
+    "layer_checks_generator": "harness.custom.items",
+    "parametrize_with_checks": "harness.custom.items",
 }
 
 

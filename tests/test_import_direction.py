@@ -46,6 +46,7 @@ ORDER = (
     "harness.runner",
     "harness.selftest.*",
     "harness.cli",
+    "harness.pytest_plugin",
     "harness.__main__",
 )
 

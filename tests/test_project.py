@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import importlib
+import os
 import re
 import subprocess
 import sys
@@ -128,6 +129,20 @@ def test_the_example_in_the_readme_says_what_the_readme_says():
     right = {"__name__": "readme"}
     exec(source.replace(fault, "").replace("check_layer(Swish", "report = check_layer(Swish"), right)
     assert f"```\n{right['report']}\n```" in text
+
+
+def test_the_suite_in_the_readme_names_the_checks_that_the_readme_names(tmp_path):
+    text = (ROOT / "README.md").read_text("utf-8")
+    layer, suite = re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)[:2]
+    source = layer.replace(" * 1.000001", "").partition("\n\ncheck_layer(")[0] + "\n\n" + suite
+    (tmp_path / "test_mine.py").write_text(source, encoding="utf-8")
+    command = [sys.executable, "-m", "pytest", "-v", "-p", "harness.pytest_plugin", "-p", "no:cacheprovider", "test_mine.py"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False, env=environment)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    named = re.findall(r"`(test_layers\[[\w-]+\])`", text)
+    assert named
+    assert all(f"{name} PASSED" in ran.stdout for name in named)
 
 
 def test_the_layer_in_the_guide_works():
