@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from harness.discovery import find_layers
+from harness.mutations.named import NAMED
 from harness.runner import CONFORMS, HARNESS_FAILED, MISMATCH, NOTHING_RAN, USAGE
 from harness.selftest.plan import PARTS
 from harness.selftest.tables import (
@@ -41,6 +42,11 @@ class Score:
     unmet: tuple[str, ...]
     status: str
     code: int
+
+    @property
+    def untried(self) -> tuple[str, ...]:
+        """The named defects that no network had."""
+        return tuple(mutation.name for mutation in NAMED if mutation.name not in set(self.named["kind"]))
 
 
 def read_score(out: Path, asked: Mapping[str, Any], stopped: int = 0) -> Score:

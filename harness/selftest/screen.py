@@ -54,6 +54,8 @@ def print_score(found: Score, console: Console) -> None:
             f"{found.equivalent:.1%} of the mutants are equivalent and were left out; a smaller fault was found where a larger "
             f"one was missed in {scanned - steady} of {scanned} trials of every size"
         )
+    if len(found.named) and found.untried:
+        console.print(f"never tried, for no network had a layer for it: {', '.join(found.untried)}", highlight=False)
     for line in found.unmet:
         console.print(f"[red]not as it must be:[/] {line}", highlight=False)
     done, parts = found.parts

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from harness import cli
 from harness.mutations.mutation import find_mutation
+from harness.mutations.named import NAMED
 from harness.rivals.rival import find_rivals
 from harness.selftest.score import Score
 from harness.selftest.screen import describe_finding, print_score
@@ -46,6 +47,13 @@ def test_the_screen_shows_what_was_found_missed_and_accused(found):
     assert "in 1 of 4 trials of every size" in text
     assert "not as it must be: numpy, float64: 1 false alarms" in text
     assert text.rstrip().endswith("false alarms (1 of 2 parts done)")
+
+
+def test_named_defects_that_no_network_had_are_told(found):
+    told = " ".join(printed(found).split()).partition("never tried, for no network had a layer for it: ")[2]
+    assert "epsilon inside the root" in told
+    everything = found.named.iloc[:1].merge(pd.DataFrame({"kind": [mutation.name for mutation in NAMED]}), how="right")
+    assert "never tried" not in printed(replace(found, named=everything.fillna(0)))
 
 
 @pytest.mark.parametrize(
