@@ -15,6 +15,7 @@ from harness.array_api import make_numpy_namespace
 from harness.cases import list_hazards, make_problem, plan_cases
 from harness.core import DTYPES, Problem
 from harness.discovery import find_backends, find_layers
+from harness.isolation import quiet
 from harness.judge.oracle import HIGHER, find_truth
 from harness.judge.rounding import add_storage, make_rounding, oracle_margin
 from harness.judge.verdict import Bench, judge
@@ -97,9 +98,12 @@ def test_small_graphs_are_judged_right(draw_small, layers, name, count):
     for seed in range(count):
         problem = draw_small(seed, DTYPES[seed % 4])
         program = _program(name, problem)
-        rows += (
-            judge(Bench(problem, layers), find_backends()[name], program.run(problem), program.trace(problem)) if program else []
-        )
+        with quiet():  # BLAS reads beyond the ends of small arrays and may raise a flag for what it finds there
+            rows += (
+                judge(Bench(problem, layers), find_backends()[name], program.run(problem), program.trace(problem))
+                if program
+                else []
+            )
     assert len(rows) > 5 * count
     assert [row for row in rows if row.verdict in WORST] == []
 

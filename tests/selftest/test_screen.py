@@ -52,8 +52,8 @@ def test_the_screen_shows_what_was_found_missed_and_accused(found):
 def test_named_defects_that_no_network_had_are_told(found):
     told = " ".join(printed(found).split()).partition("never tried, for no network had a layer for it: ")[2]
     assert "epsilon inside the root" in told
-    everything = found.named.iloc[:1].merge(pd.DataFrame({"kind": [mutation.name for mutation in NAMED]}), how="right")
-    assert "never tried" not in printed(replace(found, named=everything.fillna(0)))
+    everything = pd.concat([found.named.iloc[:1].assign(kind=mutation.name) for mutation in NAMED])
+    assert "never tried" not in printed(replace(found, named=everything))
 
 
 @pytest.mark.parametrize(
