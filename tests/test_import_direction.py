@@ -22,6 +22,7 @@ ORDER = (
     "harness",
     "harness.core",
     "harness.floats",
+    "harness.styles.*",
     "harness.discovery",
     "harness.array_api",
     "harness.networks",

@@ -20,6 +20,7 @@ def adopt(spec: LayerSpec, count: int, constants: frozenset[int]) -> Any:
     It is made as the reference layers are, by its parameters, and makes a fresh layer of the user's for each object. One
     specification has one class, for which what the judge learns of its noise is kept.
     """
+    follows = bool(getattr(spec.make(), "follows_dtype", False))
 
     class Adopted:
         name: ClassVar[str] = spec.name
@@ -29,6 +30,7 @@ def adopt(spec: LayerSpec, count: int, constants: frozenset[int]) -> Any:
         hazards: ClassVar[tuple[Any, ...]] = ()
         worked: ClassVar[tuple[Any, ...]] = ()
         formula = staticmethod(spec.formula)
+        follows_dtype: ClassVar[bool] = follows
 
         def __init__(self, **params: Array) -> None:
             self.layer = spec.make()

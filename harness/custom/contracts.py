@@ -198,6 +198,8 @@ def _find_bound_to_layout(trial: Trial) -> str:
 
 
 def _make_strided(value: Array) -> Array:
+    if not value.ndim:
+        return value
     spaced = np.zeros([2 * size for size in value.shape], value.dtype)
     view = spaced[(slice(None, None, 2),) * value.ndim]
     view[...] = value
@@ -211,7 +213,7 @@ def _make_read_only(value: Array) -> Array:
 
 
 LAYOUTS: Mapping[str, Callable[[Array], Array]] = {
-    "read-only": _make_read_only, "Fortran-ordered": np.asfortranarray, "strided": _make_strided,
+    "read-only": _make_read_only, "Fortran-ordered": lambda value: np.array(value, order="F"), "strided": _make_strided,
 }  # fmt: skip
 
 

@@ -262,6 +262,17 @@ def _find_places(scene: Scene) -> Iterator[Fault]:
             yield Fault(f"at input {name}", f"the derivative {name} is taken at the input instead of the output", scene.dy * rule)
 
 
+def _find_transposed_params(scene: Scene) -> Iterator[Fault]:
+    """Predict gradients through a square parameter that was not transposed on the way back, or was when it should not be."""
+    for name, value in scene.params.items():
+        if value.ndim == 2 and value.shape[0] == value.shape[1] > 1:
+            turned = {**scene.params, name: value.T}
+            gradient = find_vjp(scene.trial.kind, turned, scene.inputs, scene.dy)[1][scene.quantity]
+            yield Fault(
+                f"turned {name}", f"the parameter {name} is transposed where it must not be, or not where it must", gradient
+            )
+
+
 def _find_extra_factors(scene: Scene) -> Iterator[Fault]:
     """Predict the truth with a factor too many or too few that is one of the arrays at hand."""
     known: dict[str, Array] = {f"input {i}": value for i, value in enumerate(scene.inputs)} if len(scene.inputs) > 1 else {}
@@ -365,6 +376,6 @@ def _find_casts(scene: Scene) -> Iterator[Fault]:
 
 Family = Callable[[Scene], Iterator[Fault]]
 FAMILIES: tuple[Family, ...] = (
-    _find_plain, _find_factors, _find_orders, _find_sums, _find_cotangents, _find_places, _find_extra_factors, _find_diagonal,
-    _find_missing_terms, _find_local, _find_casts,
+    _find_plain, _find_factors, _find_orders, _find_sums, _find_cotangents, _find_places, _find_transposed_params,
+    _find_extra_factors, _find_diagonal, _find_missing_terms, _find_local, _find_casts,
 )  # fmt: skip

@@ -74,7 +74,7 @@ def draw_trial(spec: LayerSpec, dtype: str, seed: int, index: int, variation: Va
             params={spec.name: {name: store(value, replace(case, storage="C")) for name, value in params.items()}},
             inputs={name: store(value, case) for name, value in zip(names, inputs, strict=True)},
             constants=frozenset(names[i] for i in constants),
-            dy=store(dy, case),
+            dy=store(dy, case if dy.ndim else replace(case, storage="C")),
         ),
         kind,
     )

@@ -4,7 +4,9 @@ A layer that states no bound of its own is run K times, unchanged, on arrays tha
 its code takes out of those arrays rounds no more, and a noise that is too small accuses the innocent. So the estimate is
 held against a witness: the same code in the dtype and one precision up, at K inputs a few ulps apart. Where the witness
 differs by more than the noise explains, it is the witness's differences that count, and where the code does not run one
-precision up the noise is unknown.
+precision up the noise is unknown. Above float64 torch and JAX have no precision: for a layer that is known to compute in
+the dtype it is given (`follows_dtype`) the differences between float32 and float64 count there, in proportion, and beside
+them how far K inputs a few ulps apart move the results.
 """
 
 from __future__ import annotations
@@ -40,7 +42,8 @@ SUSPECT = 8.0
 FLOOR = 1e-145
 CONSTANT, STEADY = 8.0, 4.0
 SIMULATED = 30
-How = Literal["hashed", "difference", "unknown"]
+WITH_DY = 0.125  # with the threshold, two eps of it: the rounding of a difference with dy, and of what is taken from it
+How = Literal["hashed", "difference", "scaled", "unknown"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,8 +51,9 @@ class NoiseEstimate:
     """What rounding may do to each result: an error above `threshold` times `sigma` is none of its doing.
 
     `sigma` holds a float64 array for each quantity (y, dx or dx0, dx1 .., dW ..), empty when `how` is unknown; `how` is
-    hashed (K runs with random rounding), difference (K runs beside runs one precision up) or unknown; `reason` says why it
-    was not hashed; `casts` says which dtypes were seen that the inputs do not have.
+    hashed (K runs with random rounding), difference (K runs beside runs one precision up), scaled (of float64 alone: from
+    the differences between float32 and it) or unknown; `reason` says why it was not hashed;
+    `casts` says which dtypes were seen that the inputs do not have.
     """
 
     sigma: Mapping[str, Array]
@@ -147,7 +151,10 @@ def _choose(experiment: Experiment, target: FloatFormat, value: Values, seed: in
         # A witness is blind where the dtype itself is written into the code, which noisy arrays have followed through.
         return NoiseEstimate(sigma, "hashed", f"{target.name} is written into the code", casts=seen)
     if not witness.whole:
-        return NoiseEstimate({}, "unknown", "; ".join(filter(None, (escape, witness.reason))), casts=seen)
+        reason = "; ".join(filter(None, (escape, witness.reason)))
+        scaled = bool(escape and witness.differences) and getattr(experiment.kind, "follows_dtype", False)
+        sigma = _scale(experiment, witness, value, seed) if scaled else {}
+        return NoiseEstimate(sigma, "scaled" if scaled else "unknown", reason, casts=seen)
     biased = _find_bias(witness, value, target)
     if biased:
         return NoiseEstimate({}, "unknown", biased, casts=seen)
@@ -217,6 +224,29 @@ def _find_differences(
             f"{blind} did not follow changes that {low} cannot hold: something inside is no finer than it, or it is flat here"
         )
     return found
+
+
+def _scale(experiment: Experiment, witness: Witness, value: Values, seed: int) -> dict[str, Array]:
+    """Return sigma in float64, from the differences between float32 and it and from what inputs a few ulps apart do.
+
+    Code that computes in float64 whatever it is given would show no more in float32 than one rounding, and has no estimate.
+    Where float32 saturates it shows too little, of a difference with dy for instance that cancels: no gradient is said to be
+    rounded less than dy's largest entry. Raises Unrunnable where the layer fails on inputs a few ulps apart.
+    """
+    rng = np.random.default_rng([seed, 2])
+    rows: dict[str, list[Array]] = {}
+    for _ in range(RUNS):
+        for name, moved in run_layer(disturb(experiment, rng, 1), make_cast(np.dtype(np.float64))).items():
+            with np.errstate(all="ignore"):
+                rows.setdefault(name, []).append(moved - value[name])
+    least = find_eps("float64")
+    floor = WITH_DY * least * float(np.abs(experiment.dy).max(initial=0.0))
+    return {
+        name: np.maximum(
+            _smooth(_mean_square(apart) + _mean_square(np.array(rows[name])), value[name], least), floor if name != "y" else 0.0
+        )
+        for name, apart in witness.differences.items()
+    }
 
 
 def _find_escape(sigma: Mapping[str, Array], witness: Witness) -> str:
