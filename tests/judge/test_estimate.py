@@ -202,3 +202,35 @@ def test_a_planted_fault_leaves_it(name):
 @pytest.mark.parametrize("name", ["LayerNormOutside", "GeluSlope"])
 def test_a_fault_below_float32s_rounding_is_found_in_float64(name):
     assert all(measure_trial(name, "float64", 1, trial)["error"] > THRESHOLD for trial in range(3))
+
+
+class Framework:
+    """y = tanh(x), in a precision that follows the input's up to float64, as a framework computes it."""
+
+    def __init__(self):
+        self.grads = {}
+
+    def forward(self, x):
+        self.y = np.tanh(np.array(x, np.result_type(x) if np.asarray(x).dtype.itemsize <= 8 else object))
+        return self.y.copy()
+
+    def backward(self, dy):
+        return np.asarray(dy) * (1 - self.y * self.y)
+
+
+class Follows(Framework):
+    follows_dtype = True
+
+
+def test_noise_in_float64_is_scaled_from_float32_only_where_the_code_is_known_to_follow_the_dtype():
+    rng = np.random.default_rng(5)
+    x, dy = rng.standard_normal((6, 4)), rng.choice([-1.0, 1.0], (6, 4))
+    unknown, scaled = (find_noise(kind, {}, [x], dy, "float64") for kind in (Framework, Follows))
+    assert (unknown.how, unknown.sigma) == ("unknown", {})
+    assert (scaled.how, sorted(scaled.sigma)) == ("scaled", ["dx", "y"])
+    t = np.tanh(x.astype(np.longdouble))
+    truth, layer = dy * (1 - t * t), Follows()
+    layer.forward(x)
+    error = np.abs(layer.backward(dy) - truth)
+    assert (error <= scaled.threshold * scaled.sigma["dx"]).all()
+    assert scaled.threshold * scaled.sigma["dx"].max() < 1e-12
