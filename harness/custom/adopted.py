@@ -14,11 +14,12 @@ from reference_layers.layer import Place
 
 
 @lru_cache(maxsize=32)
-def adopt(spec: LayerSpec, count: int, constants: frozenset[int]) -> Any:
+def adopt(spec: LayerSpec, count: int, constants: frozenset[int], declared: bool = False) -> Any:
     """Return a layer class for a specification with `count` inputs, of which `constants` have no gradient.
 
     It is made as the reference layers are, by its parameters, and makes a fresh layer of the user's for each object. One
-    specification has one class, for which what the judge learns of its noise is kept.
+    specification has one class, for which what the judge learns of its noise is kept; `declared` asks for a second one,
+    whose formula is the one that the specification declares its gradients to be of.
     """
     follows = bool(getattr(spec.make(), "follows_dtype", False))
 
@@ -29,7 +30,7 @@ def adopt(spec: LayerSpec, count: int, constants: frozenset[int]) -> Any:
         native: ClassVar[Mapping[str, Any]] = {}
         hazards: ClassVar[tuple[Any, ...]] = ()
         worked: ClassVar[tuple[Any, ...]] = ()
-        formula = staticmethod(spec.formula)
+        formula = staticmethod(_choose_formula(spec, declared))
         follows_dtype: ClassVar[bool] = follows
 
         def __init__(self, **params: Array) -> None:
@@ -49,6 +50,16 @@ def adopt(spec: LayerSpec, count: int, constants: frozenset[int]) -> Any:
 
     Adopted.__name__ = Adopted.__qualname__ = spec.name
     return Adopted
+
+
+def _choose_formula(spec: LayerSpec, declared: bool) -> Any:
+    """Return the formula of the gradients, or the output's with that joined: frameworks refuse what is flat everywhere."""
+    gradient = spec.gradient
+    if gradient is None:
+        return spec.formula
+    if declared:
+        return gradient
+    return lambda xp, params, *inputs: spec.formula(xp, params, *inputs) + 0.0 * gradient(xp, params, *inputs)
 
 
 def give_params(layer: Any, params: Mapping[str, Array]) -> None:

@@ -43,12 +43,12 @@ def check_layer(
     params: Mapping[str, Array] | Callable[[np.random.Generator], Mapping[str, Array]] | None = None,
     dtypes: Sequence[str] = USUAL_DTYPES, against: Sequence[str] | None = FRAMEWORKS, checks: Collection[str] | None = None,
     seed: int = 0, cases: int = len(VARIATIONS), expected_failures: Mapping[str, str] | None = None,
-    on_fail: OnFail = "raise", constants: Sequence[int] = (), name: str = "",
+    on_fail: OnFail = "raise", constants: Sequence[int] = (), name: str = "", gradient: Callable[..., Any] | None = None,
 ) -> CheckReport:  # fmt: skip
     """Return what every check found about a hand-written layer.
 
-    `layer`, `formula`, `inputs`, `params`, `constants` and `name` are those of `LayerSpec`, which may be given as `layer`
-    instead. `against` names frameworks that differentiate the formula beside it, None for all that are installed;
+    `layer`, `formula`, `inputs`, `params`, `constants`, `name` and `gradient` are those of `LayerSpec`, which may be given
+    as `layer` instead. `against` names frameworks that differentiate the formula beside it, None for all that are installed;
     `checks` the checks to run, None for all (`CHECKS` lists them); `cases` is the number of trials in each dtype.
     `expected_failures` gives for the name of a check the reason why it may fail; where it does not fail, that is a failure.
     Raises ConformanceError, an AssertionError, when the layer does not conform and `on_fail` is "raise"; "warn" warns
@@ -64,7 +64,7 @@ def check_layer(
     >>> check_layer(Square, lambda xp, params, x: x**2, inputs=[(4, 3)], dtypes=["float64"], against=[]).passed
     True
     """
-    spec = _read_spec(layer, formula, inputs, params, tuple(constants), name)
+    spec = _read_spec(layer, formula, inputs, params, tuple(constants), name, gradient)
     wanted, expected = _read_checks(checks, expected_failures or {})
     if on_fail not in ("raise", "warn", "report"):
         raise BadInput(f"on_fail: {on_fail!r}; accepted are raise, warn, report")
@@ -79,16 +79,20 @@ def check_layer(
     return _hand_out(replace(report, seconds=time.perf_counter() - start), on_fail)
 
 
-def _read_spec(layer: Any, formula: Any, inputs: Any, params: Any, constants: tuple[int, ...], name: str) -> LayerSpec:
+def _read_spec(
+    layer: Any, formula: Any, inputs: Any, params: Any, constants: tuple[int, ...], name: str, gradient: Any
+) -> LayerSpec:
     if isinstance(layer, LayerSpec):
-        if formula is not None or inputs is not None or params is not None or constants or name:
-            raise BadInput("layer: a LayerSpec holds formula, inputs, params, constants and name itself; give them there alone")
+        if formula is not None or inputs is not None or params is not None or constants or name or gradient:
+            raise BadInput(
+                "layer: a LayerSpec holds formula, inputs, params, constants, name and gradient itself; give them there alone"
+            )
         return layer
     if formula is None:
         raise BadInput("formula: None; accepted is the forward pass once more, as a function formula(xp, params, *inputs)")
     if inputs is None:
         raise BadInput("inputs: None; accepted is a list with a shape or an array for each input, or a function of a generator")
-    return LayerSpec(layer, formula, inputs, params, name, constants)
+    return LayerSpec(layer, formula, inputs, params, name, constants, gradient)
 
 
 def _read_checks(checks: Collection[str] | None, expected: Mapping[str, str]) -> tuple[frozenset[str], Mapping[str, str]]:
@@ -157,8 +161,21 @@ def _judge(trials: Iterable[Trial], backends: Sequence[Backend]) -> list[Compari
     result = ShardResult()
     for trial in trials:
         ready = programs.setdefault(trial.problem.case.network.digest, Programs())
-        run_problem(trial.problem, backends, {trial.node: trial.kind}, {}, ready, result)
+        if trial.declared is trial.kind:
+            run_problem(trial.problem, backends, {trial.node: trial.kind}, {}, ready, result)
+        else:
+            result.comparisons += _judge_declared(trial, backends)
     return result.comparisons
+
+
+def _judge_declared(trial: Trial, backends: Sequence[Backend]) -> list[Comparison]:
+    """Return the output's rows by the formula of the forward pass, and the gradients' by the one they are declared to be of."""
+    rows = []
+    for kind, is_output in ((trial.kind, True), (trial.declared, False)):
+        result = ShardResult()
+        run_problem(trial.problem, backends, {trial.node: kind}, {}, Programs(), result)
+        rows += [row for row in result.comparisons if (row.quantity == "y") is is_output]
+    return rows
 
 
 def _sum_up(rows: Sequence[Comparison], dtype: str, backends: Sequence[Backend], trials: int) -> list[CheckResult]:

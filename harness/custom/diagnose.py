@@ -106,7 +106,7 @@ def set_scene(trial: Trial, quantity: str, got: Array) -> Scene:
     inputs = tuple(_widen(problem.inputs[name]) for name in problem.case.network.output.inputs)
     params = {name: _widen(value) for name, value in problem.params[trial.node].items()}
     dy = _widen(problem.dy)
-    y, true = find_vjp(trial.kind, params, inputs, dy)
+    y, true = find_vjp(trial.declared, params, inputs, dy)
     return Scene(trial, params, inputs, dy, y, true, quantity, np.asarray(got, np.float64))
 
 
@@ -229,7 +229,7 @@ def _find_sums(scene: Scene) -> Iterator[Fault]:
 
 def _find_cotangents(scene: Scene) -> Iterator[Fault]:
     """Predict gradients of other cotangents: of ones, without one row, of the mean."""
-    kind, dy = scene.trial.kind, scene.dy
+    kind, dy = scene.trial.declared, scene.dy
     others = {
         "ones": ("dy is ignored: it is the gradient for a cotangent of ones", np.ones_like(dy)),
         "mean": ("dy is averaged first", np.full_like(dy, dy.mean() if dy.size else 0.0)),
@@ -255,7 +255,7 @@ def _find_places(scene: Scene) -> Iterator[Fault]:
     """Predict derivatives taken at the output for the input, or at the input where the rule is one of the output."""
     if scene.y.shape == scene.inputs[0].shape and scene.quantity in ("dx", "dx0"):
         moved = (scene.y, *scene.inputs[1:])
-        at_output = find_vjp(scene.trial.kind, scene.params, moved, scene.dy)[1][scene.quantity]
+        at_output = find_vjp(scene.trial.declared, scene.params, moved, scene.dy)[1][scene.quantity]
         yield Fault("at output", "the derivative is taken at the output instead of the input", at_output)
         x = scene.inputs[0]
         for name, rule in (("y (1 - y)", x * (1 - x)), ("1 - y^2", 1 - x * x), ("y", x)):
@@ -267,7 +267,7 @@ def _find_transposed_params(scene: Scene) -> Iterator[Fault]:
     for name, value in scene.params.items():
         if value.ndim == 2 and value.shape[0] == value.shape[1] > 1:
             turned = {**scene.params, name: value.T}
-            gradient = find_vjp(scene.trial.kind, turned, scene.inputs, scene.dy)[1][scene.quantity]
+            gradient = find_vjp(scene.trial.declared, turned, scene.inputs, scene.dy)[1][scene.quantity]
             yield Fault(
                 f"turned {name}", f"the parameter {name} is transposed where it must not be, or not where it must", gradient
             )
@@ -301,7 +301,7 @@ def _find_missing_terms(scene: Scene) -> Iterator[Fault]:
             words = f"the term that flows through {which} in the formula is missing"
             for also in ({}, {"max": frozenset(range(MOST_CALLS))}):
                 xp = _detach({function: chosen, **also})
-                gradient = find_vjp(scene.trial.kind, scene.params, scene.inputs, scene.dy, xp)[1]
+                gradient = find_vjp(scene.trial.declared, scene.params, scene.inputs, scene.dy, xp)[1]
                 yield Fault(f"without {function} {sorted(chosen)} {sorted(also)}", words, gradient[scene.quantity])
 
 
@@ -327,7 +327,7 @@ def _stop(function: Callable[..., Any], chosen: frozenset[int], calls: list[int]
 
 def _count_calls(scene: Scene, function: str) -> int:
     calls: list[int] = []
-    find_vjp(scene.trial.kind, scene.params, scene.inputs, scene.dy, _detach({function: frozenset()}, {function: calls}))
+    find_vjp(scene.trial.declared, scene.params, scene.inputs, scene.dy, _detach({function: frozenset()}, {function: calls}))
     return len(calls)
 
 
@@ -340,7 +340,7 @@ def _find_diagonal(scene: Scene) -> Iterator[Fault]:
     for column in range(width):
         one = np.zeros_like(scene.dy)
         one[..., column] = 1.0
-        diagonal[..., column] = find_vjp(scene.trial.kind, scene.params, scene.inputs, one)[1][scene.quantity][..., column]
+        diagonal[..., column] = find_vjp(scene.trial.declared, scene.params, scene.inputs, one)[1][scene.quantity][..., column]
     yield Fault("diagonal", "only the diagonal of the Jacobian is used", scene.dy * diagonal)
 
 

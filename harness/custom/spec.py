@@ -27,7 +27,8 @@ class LayerSpec:
     *inputs)` is the forward pass once more, in the Array API subset of `harness.array_api`. `inputs` are shapes, arrays,
     or a function of a `numpy.random.Generator` that returns arrays. `params` replaces the layer's own parameters: arrays by
     name, or a function of a generator. `constants` are the places of inputs that have no gradient; integer inputs have
-    none anyway. Raises BadInput, naming the field, on anything else.
+    none anyway. `gradient` is for a backward pass that is no derivative of the forward pass on purpose (straight-through,
+    reversed, scaled): a formula whose derivative it is instead. Raises BadInput, naming the field, on anything else.
     """
 
     layer: Any
@@ -36,11 +37,14 @@ class LayerSpec:
     params: Mapping[str, Array] | Callable[[np.random.Generator], Mapping[str, Array]] | None = None
     name: str = ""
     constants: tuple[int, ...] = ()
+    gradient: Callable[..., Any] | None = None
     _is_factory: bool = field(default=False, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if not callable(self.formula):
             raise BadInput(f"formula: {self.formula!r:.80}; accepted is a function formula(xp, params, *inputs)")
+        if self.gradient is not None and not callable(self.gradient):
+            raise BadInput(f"gradient: {self.gradient!r:.80}; accepted is a function gradient(xp, params, *inputs), or None")
         if not callable(self.inputs) and not (isinstance(self.inputs, Sequence) and len(self.inputs)):
             raise BadInput(
                 f"inputs: {self.inputs!r:.80}; accepted are a list with a shape or an array for each input, or a function of a "

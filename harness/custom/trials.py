@@ -39,10 +39,14 @@ VARIATIONS = (
 
 @dataclass(frozen=True, eq=False)
 class Trial:
-    """A problem of one node, and the class of the layer that is judged on it."""
+    """A problem of one node, and the class of the layer that is judged on it.
+
+    `declared` is the class with the formula that its gradients are of: another one than `kind` only where that is declared.
+    """
 
     problem: Problem
     kind: Any
+    declared: Any
 
     @property
     def node(self) -> str:
@@ -68,6 +72,7 @@ def draw_trial(spec: LayerSpec, dtype: str, seed: int, index: int, variation: Va
     dy = _draw_cotangent(rng, _shape_of_output(spec, params, inputs))
     case = _describe(spec, inputs, dy, dtype, seed, index, variation)
     names = case.network.output.inputs
+    declared = adopt(spec, len(inputs), constants, declared=True) if spec.gradient else kind
     return Trial(
         Problem(
             case=case,
@@ -77,6 +82,7 @@ def draw_trial(spec: LayerSpec, dtype: str, seed: int, index: int, variation: Va
             dy=store(dy, case if dy.ndim else replace(case, storage="C")),
         ),
         kind,
+        declared,
     )
 
 
