@@ -240,7 +240,8 @@ def _explain_gradients(result: CheckResult, rows: Sequence[Comparison], trials: 
             ):
                 wrong.setdefault(row.quantity, []).append(trial)
     said = [(name, diagnose_layer(some, name)) for name, some in wrong.items()]
-    return replace(result, diagnosis="; ".join(f"{name}: {text}" for name, text in said))
+    told = "; ".join(f"{name}: {found.words}" for name, found in said)
+    return replace(result, diagnosis=told, causes=tuple(dict.fromkeys(found.cause for _, found in said if found.cause)))
 
 
 def _is_wrong_gradient(row: Comparison) -> bool:

@@ -20,7 +20,8 @@ MOST_TOLD, WIDEST = 8, 600
 class CheckResult:
     """What one check found in one dtype and of whom, its state, and what is wrong or why it was skipped.
 
-    `diagnosis` says for a wrong gradient which known fault explains it, or that none does.
+    `diagnosis` says for a wrong gradient which known fault explains it, or that none does; `causes` names what was found, in
+    the words of `harness.custom.faults.CAUSES`.
     """
 
     check: str
@@ -30,6 +31,7 @@ class CheckResult:
     message: str = ""
     trials: int = 0
     diagnosis: str = ""
+    causes: tuple[str, ...] = ()
 
     @property
     def fails(self) -> bool:

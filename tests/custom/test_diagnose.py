@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from harness.custom.diagnose import NOTHING_FITS, diagnose_layer
+from harness.custom.faults import CAUSES
 from harness.custom.spec import LayerSpec
 from harness.custom.trials import draw_trials
 from tests.custom.layers import Linear, Swish, linear, swish
@@ -136,7 +137,9 @@ def draw(kind: Any, formula: Any) -> list[Any]:
 
 @pytest.mark.parametrize(("base", "quantity", "change", "words"), FAULTS, ids=[words for *_, words in FAULTS])
 def test_each_known_fault_is_named(base: Any, quantity: str, change: Change, words: str) -> None:
-    assert words in diagnose_layer(draw(spoil(base, quantity, change), FORMULAS[base]), quantity)
+    found = diagnose_layer(draw(spoil(base, quantity, change), FORMULAS[base]), quantity)
+    assert words in found.words
+    assert found.cause in CAUSES
 
 
 STRANGE: list[tuple[Any, str, Change]] = [
@@ -162,3 +165,132 @@ def test_right_gradients_have_no_diagnosis(base: Any) -> None:
 def test_gradients_that_are_no_numbers_have_no_diagnosis() -> None:
     assert diagnose_layer(draw(spoil(Swish, "dx", lambda s, dy, g: g * np.nan), swish), "dx") == NOTHING_FITS
     assert diagnose_layer(draw(spoil(Linear, "dW", lambda s, dy, g: None), linear), "dx") == NOTHING_FITS
+
+
+class Gelu:
+    """The approximation of GELU by tanh."""
+
+    constant, slope = 0.044715, 1.0
+
+    def forward(self, x: Any) -> Any:
+        self.x, self.t = x, np.tanh(0.7978845608028654 * (x + 0.044715 * x * x * x))
+        return 0.5 * x * (1 + self.t)
+
+    def backward(self, dy: Any) -> Any:
+        c = 0.7978845608028654
+        t = np.tanh(c * (self.x + self.constant * self.x**3))
+        inner = c * (1 + 3 * self.constant * self.x * self.x)
+        return dy * (0.5 * (1 + t) + self.slope * 0.5 * self.x * (1 - t * t) * inner)
+
+
+def gelu(xp: Any, params: Any, x: Any) -> Any:
+    return 0.5 * x * (1 + xp.tanh(0.7978845608028654 * (x + 0.044715 * x * x * x)))
+
+
+class RoundedGelu(Gelu):
+    constant = 0.0447
+
+
+class HalfGelu(Gelu):
+    slope = 2.0
+
+
+class GeluWithoutTerm(Gelu):
+    slope = 0.0
+
+
+class Clamp:
+    """x between -0.5 and 1, else those limits."""
+
+    def forward(self, x: Any) -> Any:
+        self.x = x
+        return np.minimum(np.maximum(x, -0.5), 1.0)
+
+    def backward(self, dy: Any) -> Any:
+        return dy * ((self.x > -0.5) & (self.x < 1))
+
+
+def clamp(xp: Any, params: Any, x: Any) -> Any:
+    return xp.minimum(xp.maximum(x, -0.5), 1.0)
+
+
+class OneSidedClamp(Clamp):
+    def backward(self, dy: Any) -> Any:
+        return dy * (self.x > -0.5)
+
+
+class TurnedClamp(Clamp):
+    def backward(self, dy: Any) -> Any:
+        return dy * ((self.x < -0.5) & (self.x < 1))
+
+
+class Cell:
+    """tanh(x W) V: an inner activation between two products."""
+
+    def __init__(self) -> None:
+        rng = np.random.default_rng(3)
+        self.params = {"W": rng.standard_normal((5, 4)), "V": rng.standard_normal((4, 3))}
+        self.grads: dict[str, Any] = {}
+
+    def forward(self, x: Any) -> Any:
+        self.x, self.h = x, np.tanh(x @ self.params["W"])
+        return self.h @ self.params["V"]
+
+    def backward(self, dy: Any) -> Any:
+        dh = (dy @ self.params["V"].T) * self.local()
+        self.grads = {"V": self.h.T @ dy, "W": self.x.T @ dh}
+        return dh @ self.params["W"].T
+
+    def local(self) -> Any:
+        return 1 - self.h**2
+
+
+def cell(xp: Any, params: Any, x: Any) -> Any:
+    return xp.tanh(x @ params["W"]) @ params["V"]
+
+
+class CellWithoutSlope(Cell):
+    def local(self) -> Any:
+        return 1.0
+
+
+class CellAtOutput(Cell):
+    def local(self) -> Any:
+        return 1 - np.tanh(self.h) ** 2
+
+
+class CellAtInput(Cell):
+    def local(self) -> Any:
+        return 1 - (self.x @ self.params["W"]) ** 2
+
+
+INNER: list[tuple[Any, Any, str, str, str]] = [
+    (RoundedGelu, gelu, "dx", "constant", "for 0.0447 instead of 0.044715"),
+    (HalfGelu, gelu, "dx", "factor", "is 2 times what it should be"),
+    (
+        GeluWithoutTerm,
+        gelu,
+        "dx",
+        "missing-term",
+        "the term that flows through 1 + xp.tanh(0.797885 * (x + (0.044715 * x * x * x))) in 0.5 * x * (1 + xp.tanh(",
+    ),
+    (OneSidedClamp, clamp, "dx", "mask", "takes the first branch everywhere of xp.minimum(xp.maximum(x, -0.5), 1)"),
+    (TurnedClamp, clamp, "dx", "mask", "the wrong way round"),
+    (CellWithoutSlope, cell, "dx", "missing-factor", "the derivative of xp.tanh(x @ W) is missing"),
+    (CellAtOutput, cell, "dW", "at-output", "xp.tanh(x @ W) is taken at its output"),
+    (CellAtInput, cell, "dx", "at-input", "1 - y^2 of xp.tanh(x @ W) is taken at its input"),
+]
+
+
+@pytest.mark.parametrize(
+    ("kind", "formula", "quantity", "cause", "words"), INNER, ids=lambda part: getattr(part, "__name__", None)
+)
+def test_faults_inside_a_formula_are_named(kind: Any, formula: Any, quantity: str, cause: str, words: str) -> None:
+    found = diagnose_layer(draw(kind, formula), quantity)
+    assert found.cause == cause
+    assert words in found.words
+
+
+@pytest.mark.parametrize(("kind", "formula"), [(Gelu, gelu), (Clamp, clamp), (Cell, cell)])
+def test_right_layers_with_insides_have_no_diagnosis(kind: Any, formula: Any) -> None:
+    assert diagnose_layer(draw(kind, formula), "dx") == NOTHING_FITS

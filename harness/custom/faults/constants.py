@@ -1,0 +1,58 @@
+"""Constants: a scene comes in, the gradient of the formula with another number in one place goes out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from harness.core import Array
+from harness.custom.faults.factors import fit_factor
+from harness.custom.probe import Call, Operation
+from harness.custom.scene import Fault, Scene
+
+RANK = 120
+STEPS, MOST_NUMBERS = 8, 24
+ARITHMETIC = ("+", "-", "*", "/", "**", "xp.maximum", "xp.minimum", "xp.pow")
+
+
+def predict(scene: Scene) -> Iterator[Fault]:
+    """Yield the gradient with the number that fits best in place of each number of the formula."""
+    numbers = [(one, at) for one in scene.operations if one.name in ARITHMETIC for at in one.constants]
+    for one, place in numbers[:MOST_NUMBERS]:
+        found = _fit(scene, one, place)
+        if found is not None:
+            number, gradient = found
+            words = f"it is the gradient for {number:.6g} instead of {one.constants[place]:.6g} in {one.text}"
+            yield Fault("constant", f"{one.index} {place} {number:.4g}", words, gradient)
+
+
+def _fit(scene: Scene, one: Operation, place: int) -> tuple[float, Array] | None:
+    """Return the number by which the gradient comes nearest to what the layer gave, by secants, and that gradient."""
+    number = one.constants[place]
+    at, gradient = number, scene.truth
+    for _ in range(STEPS):
+        step = 1e-6 * max(abs(at), 1e-6)
+        slope = (_pull(scene, one, place, at + step) - gradient) / step
+        move = fit_factor(scene.got - gradient, slope)
+        if not np.isfinite(move) or abs(move) > 10 * max(abs(at), 1e-3):
+            return None
+        at += move
+        gradient = _pull(scene, one, place, at)
+        if abs(move) <= 1e-9 * abs(at):
+            break
+    return None if at == number else (at, gradient)
+
+
+def _pull(scene: Scene, one: Operation, place: int, number: float) -> Array:
+    return scene.pull(tamper=_replace(one.index, place, number))
+
+
+def _replace(index: int, place: int, number: float) -> Callable[[Call], Any]:
+    def change(call: Call) -> Any:
+        if call.operation.index != index:
+            return None
+        return call.repeat(*[number if i == place else value for i, value in enumerate(call.arguments)])
+
+    return change

@@ -1,0 +1,58 @@
+"""Places: a scene comes in, derivatives taken at the output for the input, or at the input for the output, go out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from harness.custom.probe import Call, Operation, shape_of, stand_in
+from harness.custom.scene import Fault, Scene
+
+RANK = 50
+RULES: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
+    "xp.tanh": ("1 - y^2", lambda x: 1 - x * x),
+    "xp.exp": ("y", lambda x: x),
+    "xp.sqrt": ("1 / (2 y)", lambda x: 1 / (2 * np.where(x == 0, np.nan, x))),
+}
+
+
+def predict(scene: Scene) -> Iterator[Fault]:
+    """Yield derivatives in the wrong place: of the layer as a whole, then of each function of one array inside its formula."""
+    if scene.y.shape == scene.inputs[0].shape and scene.is_of_first_input:
+        words = "the derivative is taken at the output instead of the input"
+        yield Fault("at-output", "at output", words, scene.pull(inputs=(scene.y, *scene.inputs[1:])))
+        x = scene.inputs[0]
+        for name, rule in (("y (1 - y)", x * (1 - x)), ("1 - y^2", 1 - x * x), ("y", x)):
+            words = f"the derivative {name} is taken at the input instead of the output"
+            yield Fault("at-input", f"at input {name}", words, scene.dy * rule)
+    for operation in scene.operations:
+        if operation.name.startswith("xp.") and operation.varies == (True,) and _keeps_shape(operation):
+            yield from _move(scene, operation)
+
+
+def _keeps_shape(operation: Operation) -> bool:
+    return np.shape(operation.value) == np.shape(operation.arguments[0]) and operation.name != "xp.abs"
+
+
+def _move(scene: Scene, operation: Operation) -> Iterator[Fault]:
+    """Yield the gradient with the derivative of one function taken at its own output, or its rule of the output at the input."""
+    place = operation.text
+    words = f"the derivative of {place} is taken at its output instead of its input"
+    yield Fault("at-output", f"{operation.index} at output", words, scene.pull(tamper=_at(operation.index, _take_at_output)))
+    if operation.name in RULES:
+        said, rule = RULES[operation.name]
+        words = f"the derivative {said} of {place} is taken at its input instead of its output"
+        change = _at(operation.index, lambda call: stand_in(call.value, call.arguments[0] * rule(call.operation.arguments[0])))
+        yield Fault("at-input", f"{operation.index} at input", words, scene.pull(tamper=change))
+
+
+def _take_at_output(call: Call) -> Any:
+    (x,) = call.arguments
+    y = call.operation.value
+    return stand_in(call.value, call.repeat(y + (x - call.operation.arguments[0]))) if shape_of(x) == np.shape(y) else None
+
+
+def _at(index: int, change: Callable[[Call], Any]) -> Callable[[Call], Any]:
+    return lambda call: change(call) if call.operation.index == index else None

@@ -1,0 +1,104 @@
+"""Terms: a scene comes in, gradients that lack what flows through one operation of the formula, or have it otherwise, go out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from harness.core import Array
+from harness.custom.faults.factors import fit_factor, list_sizes
+from harness.custom.probe import Call, detach, stand_in
+from harness.custom.scene import Fault, Scene
+
+RANK = 90
+REDUCTIONS = ("mean", "sum", "max", "min", "sqrt", "exp")
+MOST_OPERATIONS = 64
+NEVER_SKIPPED = ("+", "T", "pos", "xp.where", "xp.maximum", "xp.minimum")  # a branch that was missed has a name of its own
+
+
+def predict(scene: Scene) -> Iterator[Fault]:
+    """Yield gradients without the term through calls of a reduction; without a step of the chain; with one term otherwise.
+
+    What a formula subtracts to be safe from overflow, a maximum, has no part in the true gradient; without it, and without
+    the term that cancels it, the prediction is that of somebody who never subtracted it.
+    """
+    for function in REDUCTIONS:
+        yield from _forget_calls(scene, f"xp.{function}")
+    yield from _skip_steps(scene)
+    yield from _weigh_terms(scene)
+
+
+def _forget_calls(scene: Scene, name: str) -> Iterator[Fault]:
+    places = [one.index for one in scene.operations if one.name == name]
+    maxima = {one.index for one in scene.operations if one.name == "xp.max"}
+    choices = [{place} for place in places] + ([set(places)] if len(places) > 1 else [])
+    for chosen in choices:
+        which = f"call {places.index(min(chosen)) + 1} of {len(places)} of {name}" if len(chosen) < len(places) else name
+        words = f"the term that flows through {which} in the formula is missing"
+        for also in (set[int](), maxima) if maxima else (set[int](),):
+            gradient = scene.pull(tamper=_change_at(chosen | also, lambda call: detach(call.value)))
+            yield Fault("missing-term", f"without {name} {sorted(chosen)} {bool(also)}", words, gradient)
+
+
+def _skip_steps(scene: Scene) -> Iterator[Fault]:
+    """Predict a chain rule of which one step was forgotten: the derivative of one operation taken as 1."""
+    for one in scene.operations[:MOST_OPERATIONS]:
+        for place, varies in enumerate(one.varies):
+            if varies and np.shape(one.value) == np.shape(one.arguments[place]) and one.name not in NEVER_SKIPPED:
+                change = _change_at({one.index}, partial(_skip, place))
+                by = f" by {one.texts[place]}" if len(one.texts) > 1 else ""
+                words = f"the derivative of {one.text}{by} is missing: it is taken as 1"
+                yield Fault("missing-factor", f"skipped {one.index} {place}", words, scene.pull(tamper=change))
+
+
+def _skip(place: int, call: Call) -> Any:
+    return stand_in(call.value, call.arguments[place])
+
+
+def _weigh_terms(scene: Scene) -> Iterator[Fault]:
+    """Predict a wrong weight of what flows through one argument of one operation; the error must be a multiple of just that."""
+    for one in scene.operations[:MOST_OPERATIONS]:
+        for place, varies in enumerate(one.varies):
+            if varies and sum(one.varies) > 1:
+                without = scene.pull(tamper=_change_at({one.index}, _cut(place)))
+                term = scene.truth - without
+                weight = 1 + fit_factor(scene.error, term)
+                if np.isfinite(weight) and not _is_all(term, scene.truth):
+                    side = f"{one.texts[place]} in {one.text}"
+                    yield from _call_weight(scene, weight, f"{one.index} {place}", side, without + weight * term)
+
+
+def _call_weight(scene: Scene, weight: float, key: str, side: str, gradient: Array) -> Iterator[Fault]:
+    flow = f"the term that flows through {side}"
+    if abs(weight) < 1e-3:
+        yield Fault("missing-term", f"without {key}", f"{flow} is missing", gradient)
+    elif abs(weight + 1) < 1e-3:
+        yield Fault("sign", f"negated {key}", f"{flow} has the wrong sign", gradient)
+    else:
+        for name, size in list_sizes(scene).items():
+            for value, said in ((size, f"{size}"), (1 / size, f"1/{size}")):
+                if size > 1 and abs(weight - value) < 1e-3 * value:
+                    words = f"{flow} is {said} of what it should be, and {size} is {name}"
+                    yield Fault("size-factor", f"{key} {name} {size > value}", words, gradient)
+        yield Fault("factor", f"{key} times {weight:.3g}", f"{flow} is {weight:.4g} times what it should be", gradient)
+
+
+def _cut(place: int) -> Callable[[Call], Any]:
+    """Return a change that lets no gradient through one argument."""
+
+    def change(call: Call) -> Any:
+        given = [detach(value) if i == place else value for i, value in enumerate(call.arguments)]
+        return call.repeat(*given)
+
+    return change
+
+
+def _is_all(term: Array, truth: Array) -> bool:
+    return bool(np.linalg.norm(truth - term) <= 1e-9 * np.linalg.norm(truth))
+
+
+def _change_at(places: set[int], change: Callable[[Call], Any]) -> Callable[[Call], Any]:
+    return lambda call: change(call) if call.operation.index in places else None
