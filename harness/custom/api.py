@@ -18,9 +18,10 @@ import numpy as np
 
 from harness.core import DTYPES, PASSING, USUAL_DTYPES, Array, Backend, BadInput, Comparison
 from harness.custom.contracts import CONTRACTS, Contract, NotApplicable, look
-from harness.custom.diagnose import diagnose_layer
+from harness.custom.diagnose import Diagnosis, diagnose_layer
 from harness.custom.report import CheckReport, CheckResult, ConformanceError
 from harness.custom.spec import LayerSpec
+from harness.custom.stability import find_unstable
 from harness.custom.trials import VARIATIONS, Trial, draw_trials
 from harness.discovery import find_backends
 from harness.isolation import quiet
@@ -34,6 +35,11 @@ VALUES = {
     "power": "of each gradient some trial could have shown an error of 1 %",
 }
 CHECKS: Mapping[str, str] = {**VALUES, **{contract.name: contract.why for contract in CONTRACTS}}
+PROMOTED = Diagnosis(
+    "cast",
+    "a float64 number or array inside turns float32 into float64, as np.sqrt(2 / np.pi) does since NumPy 2: float(...) of a "
+    "number keeps the dtype of the array, and so does .astype(x.dtype) of an array",
+)
 OnFail = Literal["raise", "warn", "report"]
 
 
@@ -147,12 +153,12 @@ def _check(
         trials = list(draw_trials(spec, dtype, cases, seed))
         found = _judge(trials, backends) if wanted & set(VALUES) else []
         rows += found
-        results += [
-            _explain_gradients(one, found, trials) for one in _sum_up(found, dtype, backends, len(trials)) if one.check in wanted
-        ]
+        results += [_diagnose(one, found, trials) for one in _sum_up(found, dtype, backends, len(trials)) if one.check in wanted]
         stopped = _find_stop(found)
         results += [_put(contract, trials[0], dtype, stopped) for contract in CONTRACTS if contract.name in wanted]
-    return CheckReport(spec.name, tuple(_expect(results, expected)), tuple(rows))
+    unstable = find_unstable(rows)
+    remarks = tuple(f"numpy, {dtype}, {name}: {words}" for (dtype, name), words in unstable.items())
+    return CheckReport(spec.name, tuple(_expect(results, expected)), tuple(rows), remarks=remarks)
 
 
 def _judge(trials: Iterable[Trial], backends: Sequence[Backend]) -> list[Comparison]:
@@ -188,7 +194,7 @@ def _sum_up(rows: Sequence[Comparison], dtype: str, backends: Sequence[Backend],
         results.append(_decide("forward", outputs, dtype, backend.name, trials))
         results.append(_decide("gradients", gradients, dtype, backend.name, trials))
         if backend.variant == "layer":
-            results.append(_weigh_power(gradients, dtype, backend.name, trials))
+            results.append(_weigh_power(gradients, rows, dtype, backend.name, trials))
     return results
 
 
@@ -213,39 +219,43 @@ def _rank(row: Comparison) -> tuple[bool, bool, float]:
     return row.node != "network", row.layer != "input", float(np.nan_to_num(row.error_in_bounds))
 
 
-def _weigh_power(rows: Sequence[Comparison], dtype: str, backend: str, trials: int) -> CheckResult:
+def _weigh_power(
+    rows: Sequence[Comparison], rows_of_all: Sequence[Comparison], dtype: str, backend: str, trials: int
+) -> CheckResult:
     """Return whether every quantity had a trial in which an error of 1 % would have been seen."""
     shown = {row.quantity for row in rows if row.verdict != "powerless"}
     blunt = sorted({row.quantity for row in rows} - shown)
     if not blunt:
         return CheckResult("power", dtype, backend, "passed", "", trials)
-    message = (
-        f"no trial could have shown an error of 1 % in {', '.join(blunt)}: give inputs at which it is not lost in rounding, or 0"
-    )
+    unstable = find_unstable(rows_of_all)
+    why = [unstable[dtype, name] for name in blunt if (dtype, name) in unstable]
+    advice = f"{why[0]}" if why else "give inputs at which it is not lost in rounding, or 0"
+    message = f"no trial could have shown an error of 1 % in {', '.join(blunt)}: {advice}"
     return CheckResult("power", dtype, backend, "failed", message, trials)
 
 
-def _explain_gradients(result: CheckResult, rows: Sequence[Comparison], trials: Sequence[Trial]) -> CheckResult:
-    """Return the result; of the layer's wrong gradients with what explains them, quantity by quantity."""
-    if not result.fails or result.check != "gradients" or result.backend != "numpy":
+def _diagnose(result: CheckResult, rows: Sequence[Comparison], trials: Sequence[Trial]) -> CheckResult:
+    """Return the result; where the layer's own values are wrong, with what explains them, quantity by quantity."""
+    if not result.fails or result.check not in ("forward", "gradients") or result.backend != "numpy":
         return result
+    own = [row for row in rows if row.backend == "numpy" and (row.quantity == "y") is (result.check == "forward")]
+    said = {
+        row.quantity: PROMOTED for row in own if row.verdict == "dtype" and row.dtype == "float32" and "float64" in row.message
+    }
+    for name, some in _find_wrong(own, trials).items() if result.check == "gradients" else ():
+        said[name] = diagnose_layer(some, name)
+    told = "; ".join(f"{name}: {found.words}" for name, found in said.items())
+    return replace(result, diagnosis=told, causes=tuple(dict.fromkeys(one.cause for one in said.values() if one.cause)))
+
+
+def _find_wrong(rows: Sequence[Comparison], trials: Sequence[Trial]) -> dict[str, list[Trial]]:
+    """Return by quantity the trials in which the node itself gave a wrong one."""
     wrong: dict[str, list[Trial]] = {}
     for trial in trials:
         for row in rows:
-            if (
-                row.case == trial.problem.case.id
-                and row.backend == "numpy"
-                and row.node == trial.node
-                and _is_wrong_gradient(row)
-            ):
+            if row.case == trial.problem.case.id and row.node == trial.node and row.verdict == "mismatch":
                 wrong.setdefault(row.quantity, []).append(trial)
-    said = [(name, diagnose_layer(some, name)) for name, some in wrong.items()]
-    told = "; ".join(f"{name}: {found.words}" for name, found in said)
-    return replace(result, diagnosis=told, causes=tuple(dict.fromkeys(found.cause for _, found in said if found.cause)))
-
-
-def _is_wrong_gradient(row: Comparison) -> bool:
-    return row.quantity != "y" and row.verdict == "mismatch"
+    return wrong
 
 
 def _find_stop(rows: Sequence[Comparison]) -> str:

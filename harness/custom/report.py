@@ -43,13 +43,15 @@ class CheckResult:
 class CheckReport:
     """Everything that was found about one layer.
 
-    `results` holds one entry for each check, dtype and backend; `comparisons` the rows of the judge behind them.
+    `results` holds one entry for each check, dtype and backend; `comparisons` the rows of the judge behind them; `remarks`
+    what else is worth knowing of the layer.
     """
 
     layer: str
     results: tuple[CheckResult, ...]
     comparisons: tuple[Comparison, ...]
     seconds: float = 0.0
+    remarks: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -69,7 +71,8 @@ class CheckReport:
             for row in self.comparisons
             if row.verdict in FINDINGS
         }
-        return tuple(f"{backend}, {dtype}, {name}: {verdict}: {text}" for (backend, dtype, name, verdict), text in told.items())
+        found = tuple(f"{backend}, {dtype}, {name}: {verdict}: {text}" for (backend, dtype, name, verdict), text in told.items())
+        return found + self.remarks
 
     def to_frame(self) -> pd.DataFrame:
         """Return the judge's rows as a table; `harness.table.COLUMNS` says what its columns hold."""

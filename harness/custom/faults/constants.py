@@ -24,8 +24,19 @@ def predict(scene: Scene) -> Iterator[Fault]:
         found = _fit(scene, one, place)
         if found is not None:
             number, gradient = found
-            words = f"it is the gradient for {number:.6g} instead of {one.constants[place]:.6g} in {one.text}"
+            ours, theirs = _tell_apart(number, one.constants[place])
+            words = f"it is the gradient for {ours} instead of {theirs} in {one.text}"
             yield Fault("constant", f"{one.index} {place} {number:.4g}", words, gradient)
+
+
+def _tell_apart(one: float, other: float) -> tuple[str, str]:
+    """Return two numbers with as many digits as tell them apart, and two more.
+
+    >>> _tell_apart(0.0447, 0.044715), _tell_apart(0.79788456, 0.7978845608)
+    (('0.0447', '0.044715'), ('0.79788456', '0.7978845608'))
+    """
+    digits = next((n for n in range(4, 15) if f"{one:.{n}g}" != f"{other:.{n}g}"), 15) + 2
+    return f"{one:.{digits}g}", f"{other:.{digits}g}"
 
 
 def _fit(scene: Scene, one: Operation, place: int) -> tuple[float, Array] | None:
