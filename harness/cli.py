@@ -93,6 +93,7 @@ def run(
     if chosen:
         _write(out, chosen, quiet)
     _conclude(info)
+    _tell_github(out)
     return int(info["exit_code"])
 
 
@@ -337,6 +338,15 @@ def _conclude(info: dict[str, Any]) -> None:
         f"outside the hazards {info['ok_share']:.2%} ok, {info['powerless_share']:.2%} powerless; "
         f"largest error of an ok row {info['worst_ok']:.3f} of its bound"
     )
+
+
+def _tell_github(run: Path) -> None:
+    from harness.reporters.github import is_in_actions, tell_run
+
+    if is_in_actions():
+        from harness.table import load_run
+
+        tell_run(load_run(run))
 
 
 def _find_case(case: str, run: Path) -> Any:

@@ -22,7 +22,7 @@ from harness.custom.diagnose import Diagnosis, diagnose_layer
 from harness.custom.report import CheckReport, CheckResult, ConformanceError
 from harness.custom.spec import LayerSpec
 from harness.custom.stability import find_unstable
-from harness.custom.trials import VARIATIONS, Trial, draw_trials
+from harness.custom.trials import VARIATIONS, Trial, TrialId, draw_again, draw_trials
 from harness.discovery import find_backends
 from harness.isolation import quiet
 from harness.judge.oracle import check_precision
@@ -50,6 +50,7 @@ def check_layer(
     dtypes: Sequence[str] = USUAL_DTYPES, against: Sequence[str] | None = FRAMEWORKS, checks: Collection[str] | None = None,
     seed: int = 0, cases: int = len(VARIATIONS), expected_failures: Mapping[str, str] | None = None,
     on_fail: OnFail = "raise", constants: Sequence[int] = (), name: str = "", gradient: Callable[..., Any] | None = None,
+    again: Collection[TrialId] = (),
 ) -> CheckReport:  # fmt: skip
     """Return what every check found about a hand-written layer.
 
@@ -57,6 +58,7 @@ def check_layer(
     as `layer` instead. `against` names frameworks that differentiate the formula beside it, None for all that are installed;
     `checks` the checks to run, None for all (`CHECKS` lists them); `cases` is the number of trials in each dtype.
     `expected_failures` gives for the name of a check the reason why it may fail; where it does not fail, that is a failure.
+    `again` names trials of earlier runs, which are tried before the usual ones.
     Raises ConformanceError, an AssertionError, when the layer does not conform and `on_fail` is "raise"; "warn" warns
     instead, "report" only returns. Raises BadInput on a wrong setting.
 
@@ -71,15 +73,15 @@ def check_layer(
     True
     """
     spec = _read_spec(layer, formula, inputs, params, tuple(constants), name, gradient)
-    wanted, expected = _read_checks(checks, expected_failures or {})
+    wanted, expected = read_checks(checks, expected_failures or {})
     if on_fail not in ("raise", "warn", "report"):
         raise BadInput(f"on_fail: {on_fail!r}; accepted are raise, warn, report")
-    _read_sizes(dtypes, cases, seed)
+    read_sizes(dtypes, cases, seed)
     backends = [find_backends()["numpy"], *_find_frameworks(against)]
     start, state = time.perf_counter(), np.random.get_state()
     try:
         with quiet():
-            report = _check(spec, backends, dtypes, cases, seed, wanted, expected)
+            report = _check(spec, backends, dtypes, cases, seed, wanted, expected, again)
     finally:
         np.random.set_state(state)
     return _hand_out(replace(report, seconds=time.perf_counter() - start), on_fail)
@@ -101,7 +103,8 @@ def _read_spec(
     return LayerSpec(layer, formula, inputs, params, name, constants, gradient)
 
 
-def _read_checks(checks: Collection[str] | None, expected: Mapping[str, str]) -> tuple[frozenset[str], Mapping[str, str]]:
+def read_checks(checks: Collection[str] | None, expected: Mapping[str, str]) -> tuple[frozenset[str], Mapping[str, str]]:
+    """Return the names of the checks to run, and the reasons of those that may fail. Raises BadInput on an unknown name."""
     wanted = frozenset(CHECKS) if checks is None else frozenset(checks)
     for field, names in (("checks", wanted), ("expected_failures", frozenset(expected))):
         if unknown := sorted(names - set(CHECKS)):
@@ -114,7 +117,8 @@ def _read_checks(checks: Collection[str] | None, expected: Mapping[str, str]) ->
     return wanted, expected
 
 
-def _read_sizes(dtypes: Sequence[str], cases: int, seed: int) -> None:
+def read_sizes(dtypes: Sequence[str], cases: int, seed: int) -> None:
+    """Raise BadInput where one of them cannot be."""
     if isinstance(dtypes, str) or not dtypes or set(dtypes) - set(DTYPES):
         raise BadInput(f"dtypes: {dtypes!r}; accepted is a list of {', '.join(DTYPES)}")
     for dtype in dtypes:
@@ -124,11 +128,21 @@ def _read_sizes(dtypes: Sequence[str], cases: int, seed: int) -> None:
             raise BadInput(f"{field}: {value!r}; accepted is a whole number of at least {least}")
 
 
+def list_frameworks() -> dict[str, Backend]:
+    """Return the backends that can differentiate a formula, whether they are installed or not, by name."""
+    return {one.name: one for one in find_backends().values() if one.variant == "formula" and one.default}
+
+
+def is_installed(backend: Backend) -> bool:
+    """Tell whether the framework behind a backend can be found; it is not imported."""
+    return find_spec(backend.framework) is not None
+
+
 def _find_frameworks(against: Sequence[str] | None) -> list[Backend]:
     """Return the backends that differentiate the formula. Raises BadInput on a framework that is unknown or not installed."""
-    known = {one.name: one for one in find_backends().values() if one.variant == "formula" and one.default}
+    known = list_frameworks()
     if against is None:
-        found = [one for one in known.values() if one.framework in FRAMEWORKS and find_spec(one.framework)]
+        found = [one for one in known.values() if one.framework in FRAMEWORKS and is_installed(one)]
         if not found:
             raise BadInput(
                 f"against: None, but none of {', '.join(FRAMEWORKS)} is installed: pip install torch, or jax; [] asks for none"
@@ -139,23 +153,25 @@ def _find_frameworks(against: Sequence[str] | None) -> list[Backend]:
     for name in against:
         if name not in known:
             raise BadInput(f"against: {name!r}; accepted are {', '.join(known)}")
-        if find_spec(known[name].framework) is None:
+        if not is_installed(known[name]):
             raise BadInput(f"against: {name!r} is not installed: pip install {known[name].framework}, or leave it out")
     return [known[name] for name in against]
 
 
 def _check(
     spec: LayerSpec, backends: Sequence[Backend], dtypes: Sequence[str], cases: int, seed: int, wanted: frozenset[str],
-    expected: Mapping[str, str],
+    expected: Mapping[str, str], again: Collection[TrialId],
 ) -> CheckReport:  # fmt: skip
     results, rows = list[CheckResult](), list[Comparison]()
     for dtype in dtypes:
-        trials = list(draw_trials(spec, dtype, cases, seed))
+        before, usual = list(draw_again(spec, dtype, again, cases, seed)), list(draw_trials(spec, dtype, cases, seed))
+        trials = [*before, *usual]
         found = _judge(trials, backends) if wanted & set(VALUES) else []
         rows += found
         results += [_diagnose(one, found, trials) for one in _sum_up(found, dtype, backends, len(trials)) if one.check in wanted]
         stopped = _find_stop(found)
-        results += [_put(contract, trials[0], dtype, stopped) for contract in CONTRACTS if contract.name in wanted]
+        tried = [*before, usual[0]]
+        results += [_put_to_each(contract, tried, dtype, stopped) for contract in CONTRACTS if contract.name in wanted]
     unstable = find_unstable(rows)
     remarks = tuple(f"numpy, {dtype}, {name}: {words}" for (dtype, name), words in unstable.items())
     return CheckReport(spec.name, tuple(_expect(results, expected)), tuple(rows), remarks=remarks)
@@ -211,7 +227,7 @@ def _decide(check: str, rows: Sequence[Comparison], dtype: str, backend: str, tr
     size = f", off by {apart:.2g} of the value" if np.isfinite(apart) and worst.verdict == "mismatch" else ""
     culprit = f"; wrong is {worst.culprit}" if worst.culprit else ""
     message = f"{worst.verdict} in {cases} of {trials} trials{size}: {worst.message}{culprit} (trial {worst.case})"
-    return CheckResult(check, dtype, backend, "failed", message, trials)
+    return CheckResult(check, dtype, backend, "failed", message, trials, case=worst.case)
 
 
 def _rank(row: Comparison) -> tuple[bool, bool, float]:
@@ -264,6 +280,15 @@ def _find_stop(rows: Sequence[Comparison]) -> str:
     return own[0].message if own and all(row.verdict == "error" for row in own) else ""
 
 
+def _put_to_each(contract: Contract, trials: Sequence[Trial], dtype: str, stopped: str) -> CheckResult:
+    """Return the first failure; without one what the last trial gave, the first of the usual ones."""
+    for trial in trials:
+        result = _put(contract, trial, dtype, stopped)
+        if result.fails:
+            break
+    return result
+
+
 def _put(contract: Contract, trial: Trial, dtype: str, stopped: str) -> CheckResult:
     if stopped:
         return CheckResult(contract.name, dtype, "numpy", "skipped", f"the layer does not run: {stopped}", 1)
@@ -271,11 +296,9 @@ def _put(contract: Contract, trial: Trial, dtype: str, stopped: str) -> CheckRes
         broken = look(contract, trial)
     except NotApplicable as reason:
         return CheckResult(contract.name, dtype, "numpy", "skipped", str(reason), 1)
-    return CheckResult(contract.name, dtype, "numpy", "failed" if broken else "passed", _explain(broken, contract.why), 1)
-
-
-def _explain(broken: str, why: str) -> str:
-    return f"{broken} ({why})" if broken else ""
+    if not broken:
+        return CheckResult(contract.name, dtype, "numpy", "passed", "", 1)
+    return CheckResult(contract.name, dtype, "numpy", "failed", f"{broken} ({contract.why})", 1, case=trial.problem.case.id)
 
 
 def _expect(results: Sequence[CheckResult], expected: Mapping[str, str]) -> list[CheckResult]:

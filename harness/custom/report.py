@@ -21,7 +21,8 @@ class CheckResult:
     """What one check found in one dtype and of whom, its state, and what is wrong or why it was skipped.
 
     `diagnosis` says for a wrong gradient which known fault explains it, or that none does; `causes` names what was found, in
-    the words of `harness.custom.faults.CAUSES`.
+    the words of `harness.custom.faults.CAUSES`; `case` is the id of the trial that shows the failure best, empty where no
+    single one does.
     """
 
     check: str
@@ -32,6 +33,7 @@ class CheckResult:
     trials: int = 0
     diagnosis: str = ""
     causes: tuple[str, ...] = ()
+    case: str = ""
 
     @property
     def fails(self) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -37,6 +38,15 @@ VARIATIONS = (
 )
 
 
+@dataclass(frozen=True, order=True)
+class TrialId:
+    """What draws a trial of a specification again: the seed, the number of the trial, and the dtype."""
+
+    seed: int
+    index: int
+    dtype: str
+
+
 @dataclass(frozen=True, eq=False)
 class Trial:
     """A problem of one node, and the class of the layer that is judged on it.
@@ -57,8 +67,29 @@ class Trial:
 def draw_trials(spec: LayerSpec, dtype: str, count: int, seed: int) -> Iterator[Trial]:
     """Yield `count` trials; where inputs are given by their shapes, sizes, scales and storage take turns after the first."""
     for index in range(count):
-        variation = VARIATIONS[index % len(VARIATIONS)]
-        yield draw_trial(spec, dtype, seed, index, variation if spec.is_drawn else replace(variation, scale=1.0, batch=None))
+        yield _draw_numbered(spec, dtype, seed, index)
+
+
+def draw_again(spec: LayerSpec, dtype: str, again: Iterable[TrialId], count: int, seed: int) -> Iterator[Trial]:
+    """Yield the trials of earlier runs in this dtype, without those that `draw_trials` yields with the same count and seed."""
+    for one in sorted(set(again)):
+        if one.dtype == dtype and not (one.seed == seed and one.index < count):
+            yield _draw_numbered(spec, dtype, one.seed, one.index)
+
+
+def read_trial_id(case: str, dtype: str) -> TrialId | None:
+    """Return which trial a case is, nothing where its id is that of no trial.
+
+    >>> read_trial_id("Swish-s0t3-f32-ddbe06e7", "float32")
+    TrialId(seed=0, index=3, dtype='float32')
+    """
+    found = re.search(r"-s(\d+)t(\d+)-\w+-\w+$", case)
+    return TrialId(int(found[1]), int(found[2]), dtype) if found else None
+
+
+def _draw_numbered(spec: LayerSpec, dtype: str, seed: int, index: int) -> Trial:
+    variation = VARIATIONS[index % len(VARIATIONS)]
+    return draw_trial(spec, dtype, seed, index, variation if spec.is_drawn else replace(variation, scale=1.0, batch=None))
 
 
 def draw_trial(spec: LayerSpec, dtype: str, seed: int, index: int, variation: Variation = VARIATIONS[0]) -> Trial:

@@ -65,7 +65,7 @@ def compose_summary(run: Run) -> str:
         _training,
         _origin,
     )
-    return _limit("\n".join(line for part in parts for line in part(frame, run)) + "\n")
+    return limit("\n".join(line for part in parts for line in part(frame, run)) + "\n")
 
 
 def escape(text: object, most: int = LONGEST_TEXT) -> str:
@@ -305,10 +305,10 @@ def _number(key: str, title: str, show: Callable[[float], str]) -> Column:
     return title, lambda row: show(float(row[key]))
 
 
-def _limit(text: str) -> str:
-    """Return the text, cut at the end of a line where it is longer than may be shown."""
-    if len(text.encode()) < LIMIT:
+def limit(text: str, most: int = LIMIT, rest: str = "all of it is in the CSV files") -> str:
+    """Return the text; where it has `most` bytes or more, cut at the end of a line, with a sentence that says so."""
+    if len(text.encode()) < most:
         return text
-    note = "\n\nThe rest is cut; all of it is in the CSV files.\n"
-    kept = text.encode()[: LIMIT - len(note.encode()) - 1].decode(errors="ignore")
+    note = f"\n\nThe rest is cut; {rest}.\n"
+    kept = text.encode()[: max(most - len(note.encode()) - 1, 0)].decode(errors="ignore")
     return kept.rpartition("\n")[0] + note
