@@ -72,6 +72,7 @@ def check_layer(
     >>> check_layer(Square, lambda xp, params, x: x**2, inputs=[(4, 3)], dtypes=["float64"], against=[]).passed
     True
     """
+    __tracebackhide__ = True  # pytest then shows the line that called this
     spec = _read_spec(layer, formula, inputs, params, tuple(constants), name, gradient)
     wanted, expected = read_checks(checks, expected_failures or {})
     if on_fail not in ("raise", "warn", "report"):
@@ -321,6 +322,7 @@ def _expect_one(result: CheckResult, expected: Mapping[str, str], failing: set[s
 
 
 def _hand_out(report: CheckReport, on_fail: OnFail) -> CheckReport:
+    __tracebackhide__ = True
     if report.passed or on_fail == "report":
         return report
     if on_fail == "raise":

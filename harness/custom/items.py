@@ -65,8 +65,8 @@ class LayerCheck:
     backend: str
     run: SharedRun = field(repr=False)
     names: tuple[str, ...] = field(default=(), repr=False)
-    lack: str = ""
-    excused: bool = False
+    lack: str = field(default="", repr=False)
+    excused: bool = field(default=False, repr=False)
 
     @property
     def name(self) -> str:
@@ -203,9 +203,9 @@ def _fail(report: CheckReport, own: tuple[CheckResult, ...], backend: str) -> Co
     """Return the error of one check; its notes say what was found in the dtypes of which its text does not tell."""
     rows = tuple(row for row in report.comparisons if row.backend == backend) or report.comparisons
     error = ConformanceError(replace(report, results=own, comparisons=rows))
-    failing = [one for one in own if one.fails]
-    for one in own if len(own) > 1 else ():
-        if one is not (failing[0] if failing else None):
+    told = next((one.message for one in own if one.fails), "")
+    for one in own:
+        if one.message != told:
             error.add_note(f"in {one.dtype}: {one.state}{f': {one.message}' if one.message else ''}")
     return error
 

@@ -155,7 +155,8 @@ def _group(told: Sequence[Told]) -> Iterator[Group]:
     for one in told:
         for result in one.results:
             key = (one.layer, result.check, result.backend)
-            groups.setdefault(key, (one.layer, one.place, []))[2].append(result)
+            _, place, results = groups.get(key, (one.layer, None, []))
+            groups[key] = (one.layer, place or one.place, [*results, result])
     yield from groups.values()
 
 
@@ -169,11 +170,11 @@ def _head(groups: Sequence[Group]) -> Iterator[str]:
     ran = [group for group in groups if any(one.state != "skipped" for one in group[2])]
     layers, wrong = {group[0] for group in groups}, {group[0] for group in failing}
     if failing:
-        yield f"# ❌ {len(wrong)} of {plural(len(layers), 'layer')}: {plural(len(failing), 'check')} of {len(ran)} failed"
+        yield f"# ❌ {len(wrong)} of {plural(len(layers), 'layer')} fail: {len(failing)} of {plural(len(ran), 'check')}"
     elif not ran:
         yield "# ⚠️ No layer was checked"
     else:
-        yield f"# ✅ {plural(len(layers), 'layer')}: {plural(len(ran), 'check')}, none failed"
+        yield f"# ✅ None of {plural(len(layers), 'layer')} fails: {plural(len(ran), 'check')}"
 
 
 def _table(groups: Sequence[Group]) -> Iterator[str]:
@@ -190,9 +191,9 @@ def _table(groups: Sequence[Group]) -> Iterator[str]:
 def _show_state(results: Sequence[CheckResult]) -> str:
     """Return the worst state, with the dtypes in which it is so where the others are another."""
     worst = min((one.state for one in results), key=WORST_FIRST.index)
-    dtypes = [one.dtype for one in results if one.state == worst]
-    where = f" in {', '.join(dtypes)}" if len(dtypes) < len(results) else ""
-    return f"{MARKS.get(worst, '')}{worst}{escape(where)}"
+    own = [one for one in results if one.state == worst]
+    dtypes = ", ".join(dict.fromkeys(one.dtype for one in own if one.dtype))
+    return f"{MARKS.get(worst, '')}{worst}" + (f" in {escape(dtypes)}" if dtypes and len(own) < len(results) else "")
 
 
 def _failures(groups: Sequence[Group]) -> Iterator[str]:

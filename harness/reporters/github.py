@@ -106,6 +106,7 @@ def annotate_run(run: Run) -> Iterator[Annotation]:
     failures = locate_failures(frame, most=len(frame))
     for one in failures:
         where = f"{one['layer']}.{one['quantity']} [{one['who']}, {one['dtype']}]: {one['verdict']}"
+        where += f", wrong is {one['culprit']}" if one["culprit"] else ""
         told = f"{one['message']}\n{plural(one['rows'], 'comparison')}; harness replay {one['case']}"
         yield Annotation(where, told, find_place(find_layers().get(one["layer"])))
     verdict = decide_verdict(frame, run)

@@ -7,7 +7,7 @@ import pytest
 
 from harness.core import BadInput
 from harness.custom.spec import LayerSpec
-from harness.custom.trials import VARIATIONS, draw_trials
+from harness.custom.trials import VARIATIONS, TrialId, draw_again, draw_trials, read_trial_id
 from tests.custom import layers
 
 
@@ -57,3 +57,26 @@ def test_nothing_to_differentiate_is_told() -> None:
     spec = LayerSpec(layers.Swish, layers.swish, [(2, 2)], constants=(0,))
     with pytest.raises(BadInput, match="all of Swish's are constants"):
         next(draw_trials(spec, "float64", 1, 0))
+
+
+def test_a_trial_can_be_drawn_again_from_its_case() -> None:
+    spec = LayerSpec(layers.Swish, layers.swish, [(6, 5)], name="a-s1t2-b")
+    for dtype in ("float64", "bfloat16"):
+        for index, trial in enumerate(draw_trials(spec, dtype, len(VARIATIONS), 5)):
+            found = read_trial_id(trial.problem.case.id, dtype)
+            assert found == TrialId(5, index, dtype)
+            (again,) = draw_again(spec, dtype, [found], 1, 0)
+            assert again.problem.case == trial.problem.case
+            assert np.array_equal(again.problem.inputs["x"], trial.problem.inputs["x"])
+            assert np.array_equal(again.problem.dy, trial.problem.dy)
+
+
+def test_trials_that_are_drawn_anyway_are_not_drawn_twice() -> None:
+    spec = LayerSpec(layers.Swish, layers.swish, [(6, 5)])
+    again = [TrialId(0, 2, "float64"), TrialId(0, 3, "float64"), TrialId(1, 2, "float64"), TrialId(0, 9, "float32")]
+    ids = [read_trial_id(trial.problem.case.id, "float64") for trial in draw_again(spec, "float64", again, 3, 0)]
+    assert ids == [TrialId(0, 3, "float64"), TrialId(1, 2, "float64")]
+
+
+def test_a_case_of_a_network_is_no_trial() -> None:
+    assert read_trial_id("s1n0d0-f32-00000000", "float32") is None
