@@ -10,7 +10,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Generator, Mapping
 from functools import wraps
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -32,9 +32,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the settings of `check_layer`: --harness-seed and so on, and harness_seed and so on in pytest's own settings."""
     group = parser.getgroup("harness", "checks of hand-written layers")
     for name, words in OPTIONS.items():
-        is_number = name in NUMBERS
-        group.addoption(f"--harness-{name}", type=int if is_number else str, default=None, help=words)
-        parser.addini(f"harness_{name}", words, type="int" if is_number else "args", default=None)
+        kind: Literal["int", "args"] = "int" if name in NUMBERS else "args"
+        group.addoption(f"--harness-{name}", type=int if name in NUMBERS else str, default=None, help=words)
+        parser.addini(f"harness_{name}", words, type=kind, default=None)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -130,7 +130,8 @@ class Teller:
     def pytest_sessionfinish(self) -> None:
         """In GitHub Actions, add to the summary of the step, whether or not there is a terminal to print to."""
         if self.found and os.environ.get("GITHUB_ACTIONS"):
-            from harness.custom.told import Told, is_in_actions, tell
+            from harness.custom.told import Told, tell
+            from harness.reporters.github import is_in_actions
 
             told = [Told.from_plain(one) for found in self.found for one in found["told"]]
             self.commands = tell(told) if is_in_actions() else []

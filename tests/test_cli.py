@@ -139,6 +139,17 @@ def test_a_missing_framework_is_told_and_the_others_run(monkeypatch, capsys):
     assert "autograd is not installed and was not run" in capsys.readouterr().err
 
 
+def test_in_actions_a_run_adds_to_the_summary_of_the_step(folder, monkeypatch, capsys):
+    assert cli.call(["run", *SMALL]) == 0
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(folder / "summary.md"))
+    assert cli.call(["run", *SMALL]) == 0
+    assert not (folder / "summary.md").exists()
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    assert cli.call(["run", *SMALL]) == 0
+    assert (folder / "summary.md").read_text("utf-8").startswith("# ✅ Every gradient conforms")
+    assert "::error" not in capsys.readouterr().out
+
+
 def test_a_fault_of_the_harness_is_told_as_one(monkeypatch, capsys):
     def fail(*arguments: Any) -> Any:
         raise RuntimeError("planted")

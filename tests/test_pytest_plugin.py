@@ -16,6 +16,7 @@ from hypothesis.database import InMemoryExampleDatabase
 
 from harness import LayerSpec, check_layer
 from harness.custom import api, remembered
+from harness.discovery import find_backends
 from tests.conftest import ROOT
 from tests.custom import layers
 
@@ -152,6 +153,16 @@ def test_a_missing_framework_that_the_code_names_fails_its_own_checks(run: Run, 
     done.stdout.fnmatch_lines(["E *forward [[]jax*]: jax is not installed: pip install jax"])
     done.stdout.fnmatch_lines(["FAILED test_mine.py::test_layers[[]right-gradients-jax] - *"])
     assert done.ret == 1
+
+
+def test_a_framework_that_is_there_and_cannot_be_imported_fails_its_own_checks(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: object) -> object:
+        raise ImportError("libjax.so: cannot open shared object file")
+
+    monkeypatch.setattr(type(find_backends()["jax"]), "prepare", fail)
+    done = run(ONE, against="jax")
+    done.assert_outcomes(passed=1, failed=1)
+    done.stdout.fnmatch_lines(["E *forward [[]jax*]: unavailable *libjax.so: cannot open shared object file*"])
 
 
 def test_a_missing_framework_that_nobody_named_is_skipped_and_told(run: Run, without: Callable[[str], None]) -> None:
