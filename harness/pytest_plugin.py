@@ -208,8 +208,8 @@ def _is_worker(config: pytest.Config) -> bool:
 
 def _find_check(item: pytest.Item) -> Any:
     """Return the check of a test, None where it has none."""
-    found = getattr(getattr(item, "callspec", None), "params", {}).get("check")
-    return found if type(found).__module__ == "harness.custom.items" else None
+    values = getattr(getattr(item, "callspec", None), "params", {}).values()
+    return next((value for value in values if type(value).__module__ == "harness.custom.items"), None)
 
 
 def _make_param(config: pytest.Config, layer: Any, check: Any) -> Any:

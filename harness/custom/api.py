@@ -78,6 +78,8 @@ def check_layer(
     if on_fail not in ("raise", "warn", "report"):
         raise BadInput(f"on_fail: {on_fail!r}; accepted are raise, warn, report")
     read_sizes(dtypes, cases, seed)
+    if wrong := [one for one in again if not isinstance(one, TrialId)]:
+        raise BadInput(f"again: {wrong[0]!r}; accepted are trials: TrialId(seed, index, dtype)")
     backends = [find_backends()["numpy"], *_find_frameworks(against)]
     start, state = time.perf_counter(), np.random.get_state()
     try:

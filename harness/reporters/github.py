@@ -152,4 +152,5 @@ def _format(one: Annotation) -> str:
 
 
 def _escape(text: str, signs: dict[str, str]) -> str:
-    return "".join(signs.get(letter, letter) for letter in text)
+    printable = text.encode("utf-8", "replace").decode("utf-8")  # a lone surrogate can be printed nowhere
+    return "".join(signs.get(letter, letter) for letter in printable)

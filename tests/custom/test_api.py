@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from harness import CheckReport, ConformanceError, LayerSpec, check_layer
 from harness.core import BadInput
 from harness.custom.api import CHECKS
+from harness.custom.trials import TrialId
 from tests.custom import layers
 
 RIGHT = [
@@ -106,6 +107,22 @@ def test_float32_inside_is_a_finding_in_float32_and_a_failure_in_float64() -> No
     alone = check_layer(Single, layers.linear, inputs=[(6, 5)], dtypes=["float32"], against=[])
     assert any("float32, dW: constant" in found for found in alone.findings)
     assert "findings" in repr(alone)
+
+
+def test_trials_of_earlier_runs_are_tried_again_by_values_and_contracts() -> None:
+    class ClipsOneRow(layers.Swish):
+        def backward(self, dy: Any) -> Any:
+            return super().backward(np.clip(dy, -2.0, 2.0) if len(dy) == 1 else dy)
+
+    few: dict[str, Any] = {"inputs": [(6, 5)], "dtypes": ["float64"], "against": [], "cases": 1}
+    assert check_layer(ClipsOneRow, layers.swish, **few).passed
+    report = check_layer(ClipsOneRow, layers.swish, **few, again=[TrialId(3, 5, "float64")], on_fail="report")
+    assert [result.check for result in report.failures] == ["linear_in_cotangent"]
+    assert "-s3t5-" in report.failures[0].case
+    other = check_layer(ClipsOneRow, layers.swish, **few, again=[TrialId(3, 5, "float32")])
+    assert {result.trials for result in other.results if result.check == "gradients"} == {1}
+    with pytest.raises(BadInput, match=r"again: \(3, 5\); accepted are trials"):
+        check_layer(ClipsOneRow, layers.swish, **few, again=[(3, 5)])
 
 
 def test_a_wrong_output_is_told_apart_from_a_wrong_gradient() -> None:

@@ -70,6 +70,10 @@ def test_there_are_at_most_ten_and_the_last_counts_the_rest() -> None:
             assert read(lines[-1])[1].startswith(f"and {count - MOST + 1} more")
 
 
+def test_a_lone_surrogate_can_be_printed() -> None:
+    assert format_annotations([Annotation("a", "x\ud800y")]) == ["::error title=a::x?y"]
+
+
 def test_a_message_is_not_endless() -> None:
     (command,) = format_annotations([Annotation("a", "x" * 10**6)])
     assert len(command) < 5000
