@@ -25,7 +25,7 @@ NUMBERS = ("seed", "cases")
 MARK = "harness_checks"  # of harness.custom.items, which is not imported before it is used
 TELLER = "harness-teller"
 SETTINGS = pytest.StashKey[dict[str, Any]]()
-CHECKED = pytest.StashKey[list[tuple[Any, Any]]]()
+CHECKED = pytest.StashKey[list[tuple[Any, Any, Any]]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -56,8 +56,12 @@ def pytest_report_header(config: pytest.Config) -> str | None:
 
 @pytest.fixture
 def check_layer(request: pytest.FixtureRequest) -> Callable[..., Any]:
-    """`harness.check_layer` with the settings of pytest's command line; what a test gives itself comes first."""
+    """`harness.check_layer` with the settings of pytest's command line; what a test gives itself comes first.
+
+    Trials in which the test failed before are tried again, as those of `parametrize_with_checks` are.
+    """
     from harness.custom.api import check_layer as check
+    from harness.custom.remembered import recall
     from harness.custom.report import ConformanceError
 
     settings, kept = _choose_settings(request.config), request.node.stash.setdefault(CHECKED, [])
@@ -65,12 +69,13 @@ def check_layer(request: pytest.FixtureRequest) -> Callable[..., Any]:
     @wraps(check)
     def run(layer: Any, *given: Any, **own: Any) -> Any:
         __tracebackhide__ = True
+        again = recall(request.node.nodeid, _name_call(len(kept)))
         try:
-            report = check(layer, *given, **{**settings, **own})
+            report = check(layer, *given, **{"again": again, **settings, **own})
         except ConformanceError as error:
-            kept.append((layer, error.report))
+            kept.append((layer, error.report, again))
             raise
-        kept.append((layer, report))
+        kept.append((layer, report, again))
         return report
 
     return run
@@ -145,20 +150,36 @@ class Teller:
             terminalreporter.write_line(line)
 
 
-def _tell(item: pytest.Item, report: pytest.TestReport, check: Any, kept: list[tuple[Any, Any]], error: str) -> None:
+def _tell(item: pytest.Item, report: pytest.TestReport, check: Any, kept: list[tuple[Any, Any, Any]], error: str) -> None:
     """Add to the report of a test what is told at the end of the run, and properties."""
+    _keep_trials(item.nodeid, report, kept)
     from harness.custom.remembered import find_obstacle
     from harness.custom.told import tell_check, tell_report
 
     outcome = "expected" if report.skipped and hasattr(report, "wasxfail") else report.outcome
     place = (str(item.path), (item.location[1] or 0) + 1)
     told = [tell_check(check, outcome, error, place)] if check is not None else []
-    told += [tell_report(layer, found, outcome, place) for layer, found in kept]
+    told += [tell_report(layer, found, outcome, place) for layer, found, _ in kept]
     properties = [pair for one in told for pair in one.list_properties()]
     item.user_properties += properties
     report.user_properties += properties
-    notes = [note for note in (check.note, find_obstacle(report.failed)) if note] if check is not None else []
+    notes = [note for note in (check.note if check is not None else "", find_obstacle(report.failed)) if note]
     report.harness = {"told": [one.to_plain() for one in told], "notes": notes}  # type: ignore[attr-defined]  # reason: reports carry what is added to them to the controlling process
+
+
+def _keep_trials(test: str, report: pytest.TestReport, kept: list[tuple[Any, Any, Any]]) -> None:
+    """Remember the trials of the fixture's calls where the test fails, which may expect what fails; else forget them."""
+    from harness.custom.remembered import forget, list_failing, remember
+
+    for number, (_, found, again) in enumerate(kept):
+        if report.failed:
+            remember(test, _name_call(number), list_failing(found.results))
+        elif report.passed:
+            forget(test, _name_call(number), again)
+
+
+def _name_call(number: int) -> str:
+    return f"check_layer {number}"
 
 
 def _read_option(config: pytest.Config, name: str) -> Any:

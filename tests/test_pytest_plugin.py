@@ -16,6 +16,7 @@ from hypothesis.database import InMemoryExampleDatabase
 
 from harness import LayerSpec, check_layer
 from harness.custom import api, remembered
+from harness.custom.trials import TrialId
 from harness.discovery import find_backends
 from tests.conftest import ROOT
 from tests.custom import layers
@@ -282,6 +283,27 @@ def test_nothing_is_told_outside_actions_nor_written_where_all_is_right(run: Run
     done = run(ONE)
     assert "= harness =" not in done.stdout.str()
     assert not memory.data
+
+
+FIXTURE = """
+def test_fixture(check_layer):
+    check_layer(CLIPS, dtypes=["float64"])
+
+def test_that_expects_it(check_layer):
+    with pytest.raises(AssertionError):
+        check_layer(CLIPS, dtypes=["float64"])
+"""
+
+
+def test_trials_of_the_fixture_are_tried_again_until_they_pass(run: Run, memory: InMemoryExampleDatabase) -> None:
+    key = ("test_mine.py::test_fixture", "check_layer 0")
+    run(FIXTURE, "--harness-seed", "5").assert_outcomes(passed=1, failed=1)
+    assert remembered.recall(*key) == (TrialId(5, 0, "float64"),)
+    assert b"test_that_expects_it" not in b"".join(memory.data)
+    tried = "    report = {}\n    assert {{one.trials for one in report.results if one.check == 'forward'}} == {{8}}\n"
+    call = "check_layer(RIGHT, dtypes=['float64'])"
+    run("def test_fixture(check_layer):\n" + tried.format(call)).assert_outcomes(passed=1)
+    assert remembered.recall(*key) == ()
 
 
 def test_without_hypothesis_that_is_told(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from harness.core import BadInput
-from harness.custom.remembered import MOST, forget, recall, remember
+from harness.custom.remembered import MOST, forget, list_failing, recall, remember
 from harness.custom.report import CheckReport, CheckResult, ConformanceError
 from harness.custom.spec import LayerSpec
-from harness.custom.trials import TrialId, read_trial_id
+from harness.custom.trials import TrialId
 
 OWN = "numpy"
 PER_BACKEND = ("forward", "gradients")
@@ -113,8 +113,7 @@ class LayerCheck:
     def _keep_trials(self, own: Iterable[CheckResult]) -> None:
         """Remember the trials in which the check fails for the next run, and forget those in which it does no more."""
         layer, passed = self.run.spec.name, {one.dtype for one in own if one.state == "passed"}
-        cases = [read_trial_id(one.case, one.dtype) for one in own if one.state == "failed"]
-        remember(layer, self.name, [one for one in cases if one is not None])
+        remember(layer, self.name, list_failing(own))
         forget(layer, self.name, [one for one in self.run.recalled.get(self.name, ()) if one.dtype in passed])
 
 

@@ -12,7 +12,8 @@ from dataclasses import asdict
 from typing import Any
 
 from harness.core import DTYPES
-from harness.custom.trials import TrialId
+from harness.custom.report import CheckResult
+from harness.custom.trials import TrialId, read_trial_id
 
 MOST = 10  # of one check: a database that many runs with many seeds write to must not make the next run long
 FIELDS = {"seed", "index", "dtype"}
@@ -41,6 +42,12 @@ def forget(layer: str, check: str, trials: Iterable[TrialId]) -> None:
     database = _open()
     for trial in trials if database is not None else ():
         database.delete(_make_key(layer, check), _write(trial))
+
+
+def list_failing(results: Iterable[CheckResult]) -> list[TrialId]:
+    """Return the trials that show best what fails, of the results for which there is one."""
+    found = [read_trial_id(one.case, one.dtype) for one in results if one.state == "failed"]
+    return [one for one in found if one is not None]
 
 
 def find_obstacle(failing: bool) -> str:
