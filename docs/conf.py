@@ -1,0 +1,57 @@
+"""The pages and the packages they describe come in; Sphinx's settings go out: `make docs` builds with them."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE.parent), str(HERE / "_extensions")]
+
+from harness import __version__  # noqa: E402  # reason: the path must be set before
+
+project = "Backprop Harness"
+author = "The Backprop Harness authors"
+copyright = author
+version = release = __version__
+
+extensions = [
+    "sphinx.ext.autodoc",
+    "sphinx.ext.doctest",
+    "sphinx.ext.napoleon",
+    "myst_parser",
+    "cyclopts.ext.sphinx",
+    "running",
+    "check_pages",
+    "offline",
+]
+exclude_patterns = ["_build", "_extensions"]
+myst_enable_extensions = ["attrs_block", "colon_fence"]
+myst_heading_anchors = 3
+
+# The docstrings quote names and code in single backticks, as Markdown does.
+default_role = "code"
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_preserve_defaults = True
+python_use_unqualified_type_names = True
+python_maximum_signature_line_length = 88
+doctest_test_doctest_blocks = ""  # pytest runs those of the docstrings
+
+nitpicky = True
+nitpick_ignore_regex = [
+    # Documented elsewhere: the build reads no inventory from the network.
+    (r"py:.*", r"(np|npt|numpy|pd|pandas|pytest|collections|typing|types|pathlib|dataclasses|cyclopts)\..*"),
+    (r"py:.*", r"(Any|Callable|Mapping|Sequence|Collection|Iterable|Iterator|Literal|Path|Protocol|ClassVar|Namespace)"),
+    (r"py:.*", r"(int|str|float|bool|tuple|list|dict|set|frozenset|object|type|None|optional)"),
+    # Aliases of types, which stand for what is written out elsewhere.
+    (r"py:.*", r"(.*\.)?(Array|Shape|Make|Verdict|Status|State|OnFail|Run|Params|Place|Pair|Family)"),
+]
+
+html_theme = "furo"
+html_title = f"Backprop Harness {__version__}"
+html_static_path = ["_static"]
+html_css_files = ["pages.css"]
+html_copy_source = False
+html_show_sourcelink = False
+templates_path = []
