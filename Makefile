@@ -3,6 +3,7 @@
 #   make report   judge 600 random cases, train on real data, write the page reports/latest/index.html
 #   make test     the tests, and the examples in the docstrings
 #   make check    ruff and mypy
+#   make docs     the documentation, into build/docs/html, with every example in it run
 #   make bench    speed, measured against the frameworks' own, and what each check of the judge costs
 #   make train    train on real data alone
 #   make selftest plant faults and count what is found, beside five other tools, and false alarms: into reports/latest
@@ -16,7 +17,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := report
-.PHONY: report test check bench train selftest clean
+.PHONY: report test check docs bench train selftest clean
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 TORCH_INDEX ?=
@@ -30,6 +31,7 @@ RUN ?= reports/latest
 
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+SPHINX := $(BIN)/python -m sphinx --nitpicky --fail-on-warning --keep-going --quiet -d build/docs/trees
 
 report: $(INSTALLED)
 	@# A mismatch (exit code 1) belongs on the page and ends the target red; any other failure ends it at once.
@@ -51,6 +53,11 @@ check: $(INSTALLED)
 	@echo "mypy: types"
 	@$(BIN)/mypy
 
+docs: $(INSTALLED)
+	@$(SPHINX) -b html docs build/docs/html
+	@$(SPHINX) -b doctest docs build/docs/doctest
+	@echo "wrote build/docs/html/index.html"
+
 bench: $(INSTALLED)
 	@# All tables are printed before a requirement that one of them fails ends the target red.
 	@red=0; \
@@ -67,7 +74,7 @@ selftest: $(INSTALLED)
 
 clean:
 	rm -rf .venv build dist reports/latest .hypothesis .mypy_cache .pytest_cache .ruff_cache
-	find harness reference_layers tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+	find harness reference_layers tests benchmarks docs examples -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@[ -n "$(PYTHON)" ] || { echo "no python3 was found; Python 3.11 or newer is needed: make PYTHON=/path/to/python" >&2; exit 1; }
@@ -77,5 +84,5 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@"$(PYTHON)" -m venv .venv
 	@echo "installing the frameworks and tools of constraints.txt, which takes minutes the first time"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(addprefix --extra-index-url ,$(TORCH_INDEX)) \
-	  -c constraints.txt -e '.[all,test,dev]'
+	  -c constraints.txt -e '.[all,test,dev,docs]'
 	@touch $@

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from pathlib import Path
+from typing import Any
 
-HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE.parent), str(HERE / "_extensions")]
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from harness import __version__  # noqa: E402  # reason: the path must be set before
+from harness import __version__  # after the path is set, which finds it
+
+logging.getLogger("jax").setLevel(logging.WARNING)  # else it tells of every accelerator that is not there
 
 project = "Backprop Harness"
 author = "The Backprop Harness authors"
@@ -18,12 +21,12 @@ version = release = __version__
 extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.doctest",
-    "sphinx.ext.napoleon",
+    "sphinx.ext.duration",
     "myst_parser",
     "cyclopts.ext.sphinx",
-    "running",
-    "check_pages",
-    "offline",
+    "docs._extensions.running",
+    "docs._extensions.check_pages",
+    "docs._extensions.offline",
 ]
 exclude_patterns = ["_build", "_extensions"]
 myst_enable_extensions = ["attrs_block", "colon_fence"]
@@ -41,9 +44,10 @@ doctest_test_doctest_blocks = ""  # pytest runs those of the docstrings
 nitpicky = True
 nitpick_ignore_regex = [
     # Documented elsewhere: the build reads no inventory from the network.
-    (r"py:.*", r"(np|npt|numpy|pd|pandas|pytest|collections|typing|types|pathlib|dataclasses|cyclopts)\..*"),
+    (r"py:.*", r"(np|npt|numpy|pd|pandas|pytest|collections|typing|types|pathlib|dataclasses|hypothesis|cyclopts)\..*"),
     (r"py:.*", r"(Any|Callable|Mapping|Sequence|Collection|Iterable|Iterator|Literal|Path|Protocol|ClassVar|Namespace)"),
     (r"py:.*", r"(int|str|float|bool|tuple|list|dict|set|frozenset|object|type|None|optional)"),
+    (r"py:class", r"harness\.custom\.items\.SharedRun"),  # what the checks of one layer share, no user's matter
     # Aliases of types, which stand for what is written out elsewhere.
     (r"py:.*", r"(.*\.)?(Array|Shape|Make|Verdict|Status|State|OnFail|Run|Params|Place|Pair|Family)"),
 ]
@@ -55,3 +59,13 @@ html_css_files = ["pages.css"]
 html_copy_source = False
 html_show_sourcelink = False
 templates_path = []
+
+
+def escape_bars(app: Any, what: str, name: str, item: Any, options: Any, lines: list[str]) -> None:
+    """Keep |A| in a docstring the absolute value that it is: to reStructuredText it is a substitution."""
+    lines[:] = [line if line.lstrip().startswith((">>>", "...")) else line.replace("|", r"\|") for line in lines]
+
+
+def setup(app: Any) -> None:
+    """Have autodoc call `escape_bars` for every docstring."""
+    app.connect("autodoc-process-docstring", escape_bars)

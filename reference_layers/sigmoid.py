@@ -39,7 +39,7 @@ class Sigmoid(LayerBase):
     def formula(xp: Any, params: Params, x: Any) -> Any:
         """1 / (1 + exp(-x)) and exp(x) / (1 + exp(x)), each on the side where its exp is at most 1.
 
-        The inner `where`s keep the branch that is not taken finite, or its derivative would be NaN.
+        Each inner `where` keeps the branch that is not taken finite, or its derivative would be NaN.
         """
         zeros = xp.zeros_like(x)
         falling = xp.exp(-xp.where(x >= 0, x, zeros))

@@ -6,11 +6,12 @@ file, `docs/checks/NAME.md`, and no other page is touched: the list of all check
 
 from __future__ import annotations
 
-from typing import Any
-
-from sphinx.application import Sphinx
+from typing import TYPE_CHECKING, Any
 
 from harness.custom.api import CHECKS, VALUES
+
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
 
 FOLDER = "checks/"
 INDEX = f"{FOLDER}index"

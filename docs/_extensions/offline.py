@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sphinx.application import Sphinx
-from sphinx.util import logging
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
 
 LOADED = re.compile(r"""<(?:script|img|iframe|source|video|audio|embed)\b[^>]*?\bsrc=["'](?:https?:)?//[^"']+"""
                     r"""|<link\b(?![^>]*\brel=["'](?:canonical|author))[^>]*?\bhref=["'](?:https?:)?//[^"']+"""
@@ -25,6 +25,8 @@ def find_loaded(text: str) -> list[str]:
 
 def look(app: Sphinx, error: Exception | None) -> None:
     """Warn of every page and style sheet that loads something from the network."""
+    from sphinx.util import logging
+
     if error is not None or app.builder.format != "html":
         return
     for path in sorted(Path(app.outdir).rglob("*")):
