@@ -31,7 +31,7 @@ RUN ?= reports/latest
 
 BIN := .venv/bin
 INSTALLED := .venv/.installed
-SPHINX := $(BIN)/python -m sphinx --nitpicky --fail-on-warning --keep-going --quiet -d build/docs/trees
+SPHINX := $(BIN)/sphinx-build --nitpicky --fail-on-warning --keep-going --quiet -d build/docs/trees
 
 report: $(INSTALLED)
 	@# A mismatch (exit code 1) belongs on the page and ends the target red; any other failure ends it at once.
@@ -54,7 +54,8 @@ check: $(INSTALLED)
 	@$(BIN)/mypy
 
 docs: $(INSTALLED)
-	@$(SPHINX) -b html docs build/docs/html
+	@# A fresh environment: what a page shows is to come from the code as it is now.
+	@$(SPHINX) --fresh-env -b html docs build/docs/html
 	@$(SPHINX) -b doctest docs build/docs/doctest
 	@echo "wrote build/docs/html/index.html"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
 python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 88
+ARRAY = re.compile(r"~?numpy\.ndarray\[~?tuple\[~?typing\.Any, \.\.\.\], ~?numpy\.dtype\[~?typing\.Any\]\]")
 doctest_test_doctest_blocks = ""  # pytest runs those of the docstrings
 
 nitpicky = True
@@ -66,6 +68,12 @@ def escape_bars(app: Any, what: str, name: str, item: Any, options: Any, lines: 
     lines[:] = [line if line.lstrip().startswith((">>>", "...")) else line.replace("|", r"\|") for line in lines]
 
 
+def name_arrays(app: Any, what: str, name: str, item: Any, options: Any, arguments: str | None, returned: str | None) -> Any:
+    """Write `Array` in signatures, as the code does, for what the alias stands for."""
+    return tuple(text and ARRAY.sub("Array", text) for text in (arguments, returned))
+
+
 def setup(app: Any) -> None:
-    """Have autodoc call `escape_bars` for every docstring."""
+    """Have autodoc call both for everything that it documents."""
     app.connect("autodoc-process-docstring", escape_bars)
+    app.connect("autodoc-process-signature", name_arrays)

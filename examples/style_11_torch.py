@@ -32,7 +32,7 @@ def formula(xp, params, x):
 
 right = LayerSpec(from_torch(LeakyReLU, extra=[0.25]), formula, inputs=[(8, 5)])
 wrong = LayerSpec(from_torch(LeakyReLUOfReLU, extra=[0.25]), formula, inputs=[(8, 5)])
-FINDS = ("gradients", "entries are 0, the others are right")
+FINDS = ("gradients", "the term that flows through 0.25 * x")
 
 if __name__ == "__main__":
     from harness import check_layer

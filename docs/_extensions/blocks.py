@@ -14,10 +14,13 @@ class NotSaid(Exception):
     """A page claims something that its own code does not show; the text tells what."""
 
 
-def run_block(source: str, names: dict[str, Any], says: Iterable[str] = (), raises: str = "") -> str:
+def run_block(
+    source: str, names: dict[str, Any], says: Iterable[str] = (), raises: str = "", path: str = "<page>", line: int = 1
+) -> str:
     """Return what the code prints, and behind it the error that it ends with where one is expected.
 
-    `names` are those of the page and take those that the code makes. Raises NotSaid where the output lacks something of
+    `names` are those of the page and take those that the code makes; `path` and `line` are where the code stands, for what
+    tells of it. Raises NotSaid where the output lacks something of
     `says`, or where the error is not of the class that `raises` names; an error that nobody expects goes through.
     """
     printed, error = io.StringIO(), None
@@ -25,7 +28,7 @@ def run_block(source: str, names: dict[str, Any], says: Iterable[str] = (), rais
     with warnings.catch_warnings(record=True) as warned, redirect_stdout(printed), redirect_stderr(printed):
         warnings.simplefilter("always")
         try:
-            exec(compile(source, "<page>", "exec"), names)
+            exec(compile("\n" * (line - 1) + source, path, "exec"), names)
         except Exception as caught:  # reason: what is expected is shown, and anything else is raised again
             if type(caught).__name__ != raises:
                 raise

@@ -41,6 +41,13 @@ def test_warnings_are_shown_without_their_place():
     assert run_block(source, {}) == "UserWarning: take care"
 
 
+def test_an_error_is_told_with_the_line_of_the_page():
+    with pytest.raises(ZeroDivisionError) as raised:
+        run_block("x = 1\nx / 0", {}, path="/pages/some.md", line=7)
+    last = raised.traceback[-1]
+    assert (str(last.path), last.lineno + 1) == ("/pages/some.md", 8)
+
+
 def _plant(monkeypatch, **example):
     monkeypatch.setattr(blocks, "import_module", lambda name: SimpleNamespace(**example))
 
