@@ -46,7 +46,7 @@ class Run(SphinxDirective):
         says = [words.strip() for words in self.options.get("says", "").split(" | ") if words.strip()]
         try:
             path, raises = self.env.doc2path(self.env.docname), self.options.get("raises", "")
-            text = run_block(source, names, says, raises, str(path), self.content.offset(0) + 1)
+            text = run_block(source, names, says, raises, str(path), self.lineno + 1 + self.content_offset)
         except Exception as error:  # reason: whatever the page's code raises is a mistake of the page, told with its line
             raise self.error(f"{type(error).__name__}: {error}") from error
         shown = [] if "hide" in self.options else [make_block(source, "python")]
