@@ -267,6 +267,11 @@ def _diagnose(result: CheckResult, rows: Sequence[Comparison], trials: Sequence[
     return replace(result, diagnosis=told, causes=tuple(dict.fromkeys(one.cause for one in said.values() if one.cause)))
 
 
+def _is_promoted(row: Comparison) -> bool:
+    """Whether a result, and no cotangent on its way, came back in float64 where float32 went in."""
+    return row.verdict == "dtype" and row.dtype == "float32" and "float64" in row.message and row.quantity != "dy"
+
+
 def _find_wrong(rows: Sequence[Comparison], trials: Sequence[Trial]) -> dict[str, list[Trial]]:
     """Return by quantity the trials in which the node itself gave a wrong one."""
     wrong: dict[str, list[Trial]] = {}
