@@ -71,7 +71,23 @@ def make_autograd_namespace() -> Namespace:
     erf = primitive(_erf)
     defvjp(erf, lambda ans, x: lambda g: g * anp.exp(-(x**2)) * (2 / np.sqrt(_pi(x.dtype))))
     names = {"permute_dims": anp.transpose, "concat": anp.concatenate, "pow": anp.power}
-    return take_from(anp, erf=erf, **names)
+    return take_from(anp, erf=erf, where=_make_where(anp), **names)
+
+
+def _make_where(anp: Any) -> Callable[..., Any]:
+    """Return autograd's where with gradients summed back to the shape of what was broadcast: its own keep the output's."""
+    from autograd.extend import defvjp, primitive
+    from autograd.numpy.numpy_vjps import unbroadcast_f
+
+    where = primitive(np.where)
+    defvjp(
+        where,
+        None,
+        lambda ans, c, x, y: unbroadcast_f(x, lambda g: anp.where(c, g, anp.zeros(g.shape))),
+        lambda ans, c, x, y: unbroadcast_f(y, lambda g: anp.where(c, anp.zeros(g.shape), g)),
+    )
+    made: Callable[..., Any] = where
+    return made
 
 
 @cache

@@ -139,6 +139,17 @@ def test_gradient_of_a_reduction_reaches_every_entry_that_it_reduces(name, expec
     assert gradient.tolist() == expected.tolist()
 
 
+@pytest.mark.parametrize(("place", "expected"), [(1, [[-3.0], [5.0]]), (2, [[5.0], [-10.0]])])
+def test_the_gradient_of_what_where_broadcasts_is_summed_back_to_its_shape(place, expected):
+    """A formula of an embedding picks rows of its table so."""
+    where, chosen = make_autograd_namespace().where, np.array([[True, True, False], [False, True, False]])
+    weights = np.array([[-1.0, -2.0, 5.0], [-4.0, 5.0, -6.0]])
+    column = np.array([[1.0], [2.0]])
+    y, gradient = differentiate(lambda x: where(chosen, *((x, 0.0) if place == 1 else (0.0, x))), column, weights)
+    assert y.tolist() == np.where(chosen, *((column, 0.0) if place == 1 else (0.0, column))).tolist()
+    assert gradient.tolist() == expected
+
+
 def test_numpy_functions_keep_longdouble_and_erf_has_its_precision():
     import mpmath
 
