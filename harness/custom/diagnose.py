@@ -78,7 +78,7 @@ def _fits(scene: Scene, gradient: Array) -> bool:
     """Whether the prediction leaves next to nothing of the error."""
     if np.shape(gradient) != scene.got.shape or not np.isfinite(gradient).all():
         return False
-    left, error = np.linalg.norm(scene.got - gradient), np.linalg.norm(scene.error)
+    left, error = np.linalg.norm((scene.got - gradient)[~scene.free]), np.linalg.norm(scene.error)
     return bool(left <= LEFT * error)
 
 

@@ -34,6 +34,7 @@ class Operation:
     constants: Mapping[int, float]
     texts: tuple[str, ...]
     text: str
+    options: Mapping[str, Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +48,13 @@ class Call:
 
 
 Tamper = Callable[[Call], Any]
+
+
+@dataclass(frozen=True, eq=False)
+class _Index:
+    """What stands in the brackets behind an array; the operation holds it as its second argument."""
+
+    plain: Any
 
 
 class Tape:
@@ -72,7 +80,7 @@ class Tape:
         texts = tuple(map(_describe, arguments))
         text = _write(name, texts, options)
         plain = tuple(map(detach, raw))
-        seen = Operation(self.count, name, plain, detach(value), tuple(map(isbox, raw)), constants, texts, text)
+        seen = Operation(self.count, name, plain, detach(value), tuple(map(isbox, raw)), constants, texts, text, options)
         self.count += 1
         other = self.tamper(Call(seen, raw, value, lambda *given: function(*given, **options)))
         return Probed(value if other is None else other, self, text)
@@ -99,7 +107,7 @@ class Probed:
 
     def __getitem__(self, index: Any) -> Any:
         plain = tuple(map(unwrap, index)) if isinstance(index, tuple) else unwrap(index)
-        return self._tape.apply("[]", lambda value: value[plain], (self,), {})
+        return self._tape.apply("[]", lambda value, at: value[at.plain], (self, _Index(plain)), {})
 
     def __bool__(self) -> bool:
         return bool(self._value)
@@ -153,18 +161,33 @@ def _describe(value: Any) -> str:
 
 
 def _write(name: str, texts: Sequence[str], options: Mapping[str, Any]) -> str:
-    """Return an operation as its author may have written it, cut in its middle where it is long.
+    """Return an operation as its author may have written it, without what is deep inside where it is long.
 
     >>> _write("*", ["x", "1 + y"], {}), _write("xp.sum", ["x"], {"axis": 1, "keepdims": True})
     ('x * (1 + y)', 'xp.sum(x, axis=1)')
     """
     if name.startswith("xp."):
         text = f"{name}({', '.join([*texts, *[f'axis={value}' for key, value in options.items() if key == 'axis']])})"
-    elif len(texts) == 2:
+    elif len(texts) == 2 and name != "[]":
         text = f" {name} ".join(f"({part})" if _needs_brackets(part, name, i) else part for i, part in enumerate(texts))
     else:
         text = f"{texts[0]}[...]" if name == "[]" else f"-{texts[0]}" if name == "neg" else f"{texts[0]}.{name}"
-    return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]}...{text[-LONGEST // 3 :]}"
+    shorter = [_collapse(text, deepest) for deepest in (9, 3, 2, 1)]
+    return next((one for one in shorter if len(one) <= LONGEST), shorter[-1])
+
+
+def _collapse(text: str, deepest: int) -> str:
+    """Return the text with three dots for what stands in brackets deeper than that.
+
+    >>> _collapse("xp.log(xp.sum(xp.exp(x), axis=1)) + 1", 1)
+    'xp.log(...) + 1'
+    """
+    depth, out = 0, ""
+    for letter in text:
+        depth -= letter in ")]"
+        out += letter if depth < deepest else "" if out.endswith("...") else "..."
+        depth += letter in "(["
+    return out
 
 
 def _needs_brackets(text: str, sign: str, place: int) -> bool:

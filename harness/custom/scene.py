@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -12,11 +12,12 @@ import numpy as np
 from harness.array_api import make_autograd_namespace
 from harness.backends.autograd_hips import differentiate
 from harness.core import Array
-from harness.custom.probe import Operation, Tamper, Tape
+from harness.custom.probe import Call, Operation, Tamper, Tape, detach
 from harness.custom.trials import Trial
 from harness.floats import is_float
 from harness.isolation import quiet
 
+STEP, CHANGE = 1e-9, 1e-5
 Family = Callable[["Scene"], Iterator["Fault"]]
 
 
@@ -36,7 +37,11 @@ class Fault:
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """One trial in float64: what went in, the true output and gradients by quantity, and what the layer gave for one of them."""
+    """One trial in float64: what went in, the true output and gradients by quantity, and what the layer gave for one of them.
+
+    `free` marks the entries at a kink, where a right gradient is one of many: they are 0 in the truth, in `got` and in every
+    prediction. `shifted` tells that the formula subtracts a maximum that cancels: no gradient flows through it then.
+    """
 
     trial: Trial
     params: Mapping[str, Array]
@@ -46,7 +51,8 @@ class Scene:
     true: Mapping[str, Array]
     quantity: str
     got: Array
-    _known: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
+    free: Array
+    shifted: bool = False
 
     @property
     def truth(self) -> Array:
@@ -71,10 +77,11 @@ class Scene:
         """
         given = (self.params if params is None else params, self.inputs if inputs is None else inputs)
         try:
-            _, found = find_vjp(self.trial.declared, *given, self.dy if dy is None else dy, tamper)
+            changed = _skip_maxima(tamper) if self.shifted else tamper
+            _, found = find_vjp(self.trial.declared, *given, self.dy if dy is None else dy, changed)
         except Exception:  # reason: a stranger's formula, changed, may raise anything; then nothing is predicted
             return np.full_like(self.truth, np.nan)
-        return found[self.quantity]
+        return np.where(self.free, 0.0, found[self.quantity])
 
     @cached_property
     def operations(self) -> tuple[Operation, ...]:
@@ -106,9 +113,43 @@ def set_scene(trial: Trial, quantity: str, got: Array) -> Scene:
     problem = trial.problem
     inputs = tuple(_widen(problem.inputs[name]) for name in problem.case.network.output.inputs)
     params = {name: _widen(value) for name, value in problem.params[trial.node].items()}
-    dy = _widen(problem.dy)
+    dy, given = _widen(problem.dy), np.asarray(got, np.float64)
     y, true = find_vjp(trial.declared, params, inputs, dy)
-    return Scene(trial, params, inputs, dy, y, true, quantity, np.asarray(got, np.float64))
+    free = _find_free(trial, params, inputs, dy, true[quantity], quantity, given)
+    known = {name: np.where(free, 0.0, value) if name == quantity else value for name, value in true.items()}
+    scene = Scene(trial, params, inputs, dy, y, known, quantity, np.where(free, 0.0, given), free, shifted=True)
+    maxima = any(one.name == "xp.max" for one in scene.operations)
+    return scene if maxima and _are_near(scene.pull(), scene.truth) else replace(scene, shifted=False)
+
+
+def _find_free(
+    trial: Trial, params: Mapping[str, Array], inputs: tuple[Array, ...], dy: Array, truth: Array, quantity: str, got: Array
+) -> Array:
+    """Return which entries lie at a kink: a tiny step to either side changes them. None where all of the error is in those."""
+    sides = []
+    for sign in (1, -1):
+        moved = tuple(value + sign * STEP * (1 + np.abs(value)) if is_float(value) else value for value in inputs)
+        sides.append(find_vjp(trial.declared, params, moved, dy)[1][quantity])
+    size = np.abs(truth).max(initial=0.0)
+    at_kink = np.asarray(
+        (np.abs(sides[0] - sides[1]) > CHANGE * size) | (np.abs(sides[0] + sides[1] - 2 * truth) > CHANGE * size)
+    )
+    elsewhere = np.linalg.norm(np.where(at_kink, 0.0, got - truth)) > 1e-12 * np.linalg.norm(truth)
+    return at_kink if at_kink.any() and elsewhere else np.zeros(truth.shape, bool)
+
+
+def _are_near(one: Array, other: Array) -> bool:
+    return bool(np.linalg.norm(one - other) <= 1e-12 * np.linalg.norm(other))
+
+
+def _skip_maxima(tamper: Tamper | None) -> Tamper:
+    """Return the change that lets no gradient through a maximum either."""
+
+    def change(call: Call) -> Any:
+        other = None if tamper is None else tamper(call)
+        return detach(call.value) if other is None and call.operation.name == "xp.max" else other
+
+    return change
 
 
 def _widen(value: Array) -> Array:

@@ -6,5 +6,5 @@ CAUSES = (
     "zero", "swapped", "identity", "sign", "factor", "size-factor", "transposed", "order", "wrong-axis", "missing-term",
     "missing-factor", "extra-factor", "dropped-row", "one-element", "one-slice", "mask", "at-output", "at-input",
     "cotangent-ignored", "cotangent-changed", "clipped", "diagonal-only", "stale-cache", "accumulated", "cast", "constant",
-    "mutation", "nondeterministic", "shape", "raises",
+    "aliasing/mutation", "nondeterministic", "shape", "raises",
 )  # fmt: skip

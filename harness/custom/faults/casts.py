@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
+import ml_dtypes
 import numpy as np
 
+from harness.core import Array
 from harness.custom.scene import Fault, Scene
 
 RANK = 130
@@ -18,3 +21,13 @@ def predict(scene: Scene) -> Iterator[Fault]:
     if scene.trial.problem.case.dtype == "float64" and error.size > 3 and 2.0**-30 < np.median(error) < 2.0**-21:
         words = "it errs as if computed in float32: a cast or a constant in float32 is inside"
         yield Fault("cast", "float32", words, scene.got)
+    for name, narrow in (("float16", np.float16), ("bfloat16", ml_dtypes.bfloat16), ("float32", np.float32)):
+        if _holds(scene.got[used], narrow) and not _holds(scene.truth[used], narrow) and scene.got[used].size > 3:
+            far = np.abs(scene.error)[used] > 4 * float(ml_dtypes.finfo(narrow).eps) * np.abs(scene.truth)[used]
+            if not far.any() and np.finfo(scene.trial.problem.case.dtype).eps < 0.1 * float(ml_dtypes.finfo(narrow).eps):
+                yield Fault("cast", name, f"all its entries are numbers of {name}: it went through a cast to it", scene.got)
+
+
+def _holds(values: Array, narrow: Any) -> bool:
+    """Whether a narrow dtype holds all the numbers."""
+    return bool((values.astype(narrow).astype(np.float64) == values).all())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import permutations
 
 import numpy as np
 
@@ -10,12 +11,13 @@ from harness.core import Array
 from harness.custom.scene import Fault, Scene
 
 RANK = 40
-MOST_ROWS = 16
+MOST_ROWS, MOST_AXES = 16, 4
+LIMITS = (0.1, 0.5, 1.0, 1.5, 2.0, 5.0)
 
 
 def predict(scene: Scene) -> Iterator[Fault]:
     """Yield gradients of cotangents of ones, without one row, of means, sums, signs and squares."""
-    for cause, name, words, other in list_others(scene.dy):
+    for cause, name, words, other in [*list_others(scene.dy), *_turn(scene.dy)]:
         yield Fault(cause, name, words, scene.pull(other))
 
 
@@ -29,11 +31,24 @@ def list_others(dy: Array) -> Iterator[tuple[str, str, str, Array]]:
     yield "cotangent-changed", "sign", "only the sign of dy is used", np.sign(dy)
     yield "cotangent-changed", "absolute", "the sign of dy is lost", np.abs(dy)
     yield "cotangent-changed", "square", "dy is used twice, as a square", dy * dy
+    for limit in LIMITS:
+        yield "clipped", f"clipped {limit}", f"dy is clipped at {limit:g} first", np.clip(dy, -limit, limit)
     for axis, size in enumerate(dy.shape if dy.ndim > 1 else ()):
         if size > 1:
             spread = np.broadcast_to(dy.mean(axis, keepdims=True), dy.shape)
             yield "cotangent-changed", f"mean {axis}", f"dy is averaged over its axis {axis} first", spread
     yield from _drop_rows(dy)
+
+
+def _turn(dy: Array) -> Iterator[tuple[str, str, str, Array]]:
+    """Yield dy transposed, and its numbers in the memory order of a transpose."""
+    for order in permutations(range(dy.ndim)) if 1 < dy.ndim <= MOST_AXES else ():
+        turned = np.transpose(dy, order)
+        if order != tuple(range(dy.ndim)) and dy.size > 1:
+            words = f"dy is reshaped where its axes {list(order)} must be transposed, or the other way round"
+            yield "transposed", f"reshaped {order}", words, turned.reshape(dy.shape)
+            if turned.shape == dy.shape:
+                yield "transposed", f"transposed {order}", f"dy is transposed, its axes in the order {list(order)}", turned
 
 
 def _drop_rows(dy: Array) -> Iterator[tuple[str, str, str, Array]]:

@@ -73,4 +73,6 @@ def list_sizes(scene: Scene) -> dict[str, int]:
     for label, value in [*named, *scene.params.items()]:
         sizes |= {f"axis {axis} of the {label}": size for axis, size in enumerate(value.shape)}
         sizes[f"the number of entries of the {label}"] = value.size
+    if scene.truth.size and scene.y.size % scene.truth.size == 0 and scene.y.size > scene.truth.size:
+        sizes["the number of entries of dy that each of its entries sums"] = scene.y.size // scene.truth.size
     return {name: size for name, size in sizes.items() if size}

@@ -12,11 +12,12 @@ import numpy as np
 from harness.array_api import make_autograd_namespace
 from harness.core import Array
 from harness.custom.faults.factors import fit_factor
-from harness.custom.probe import Call, detach, stand_in
+from harness.custom.probe import COMPARISONS, Call, detach, stand_in
 from harness.custom.scene import Fault, Scene
 
 RANK = 100
 BY_CHANCE = 1e-4  # the most often that wrong entries may lie on one side of a limit when they lie anywhere
+MOST_OPERATIONS = 64
 BRANCHING = ("xp.where", "xp.maximum", "xp.minimum")
 
 
@@ -28,6 +29,8 @@ def predict(scene: Scene) -> Iterator[Fault]:
                 change = _at(one.index, branch)
                 said = f"{words} of {one.text}"
                 yield Fault("mask", f"{one.index} {name}", said, scene.pull(tamper=change))
+    yield from _move_thresholds(scene)
+    yield from _share_ties(scene)
     yield from _find_limits(scene)
 
 
@@ -37,6 +40,53 @@ def _list_branches(name: str) -> Iterator[tuple[str, str, Callable[[Call], Any]]
         at = place + (name == "xp.where")
         yield said, f"there is no mask: it takes the {said} branch everywhere", partial(_take_one, at)
         yield f"no {said}", f"the gradient of the {said} branch is missing", partial(_forget_one, at)
+        yield f"all {said}", f"backward goes by the {said} branch everywhere", partial(_be_one, at)
+
+
+def _move_thresholds(scene: Scene) -> Iterator[Fault]:
+    """Predict masks that open at another number: at 0, 1 or -1, at half or twice the right one, at another of the formula."""
+    numbers = {c for one in scene.operations for c in one.constants.values()} | {0.0, 1.0, -1.0}
+    for one in scene.operations[:MOST_OPERATIONS]:
+        if one.name in COMPARISONS.values() and one.constants:
+            right = next(iter(one.constants.values()))
+            for other in sorted({*numbers, right / 2, 2 * right, -right} - {right}):
+                words = f"the mask {one.text} has the threshold {other:g} for {right:g}"
+                yield Fault("mask", f"{one.index} {other:g}", words, scene.pull(tamper=_at(one.index, partial(_compare, other))))
+        elif one.name in ("xp.maximum", "xp.minimum") and sum(one.varies) == 1:
+            for other in sorted(numbers - {0.0}):
+                words = f"the mask of {one.text} opens {other:g} further on"
+                yield Fault("mask", f"{one.index} + {other:g}", words, scene.pull(tamper=_at(one.index, partial(_open, other))))
+
+
+def _compare(number: float, call: Call) -> Any:
+    return call.repeat(*[number if i in call.operation.constants else value for i, value in enumerate(call.arguments)])
+
+
+def _open(number: float, call: Call) -> Any:
+    """Return the maximum or minimum with the gradient of the varying side where it is beyond the other by that number."""
+    at = call.operation.varies.index(True)
+    apart = np.asarray(call.operation.arguments[at]) - np.asarray(call.operation.arguments[1 - at])
+    opened = apart > number if call.operation.name == "xp.maximum" else apart < number
+    return stand_in(call.value, make_autograd_namespace().where(opened, call.arguments[at], 0.0))
+
+
+def _share_ties(scene: Scene) -> Iterator[Fault]:
+    """Predict the whole gradient for each of several equal maxima, and for one of the wrong ones."""
+    for one in scene.operations:
+        if one.name in ("xp.max", "xp.min", "xp.maximum", "xp.minimum"):
+            words = f"where several are equal in {one.text}, each gets the whole gradient"
+            yield Fault("mask", f"ties {one.index}", words, scene.pull(tamper=_at(one.index, _give_to_all)))
+
+
+def _give_to_all(call: Call) -> Any:
+    xp, value = make_autograd_namespace(), call.operation.value
+    if call.operation.name in ("xp.maximum", "xp.minimum"):
+        parts = [xp.where(detach(one) == value, one, 0.0) for one in call.arguments]
+        return stand_in(call.value, parts[0] + parts[1])
+    axis, keep = call.operation.options.get("axis"), call.operation.options.get("keepdims", False)
+    spread = value if keep or axis is None else np.expand_dims(value, axis)
+    equal = call.operation.arguments[0] == spread
+    return stand_in(call.value, xp.sum(xp.where(equal, call.arguments[0], 0.0), axis=axis, keepdims=keep))
 
 
 def _take_other(call: Call) -> Any:
@@ -52,6 +102,10 @@ def _take_one(place: int, call: Call) -> Any:
     return stand_in(call.value, one + np.zeros(np.shape(call.operation.value)))
 
 
+def _be_one(place: int, call: Call) -> Any:
+    return call.arguments[place] + np.zeros(np.shape(call.operation.value))
+
+
 def _forget_one(place: int, call: Call) -> Any:
     return call.repeat(*[detach(value) if i == place else value for i, value in enumerate(call.arguments)])
 
@@ -61,32 +115,37 @@ def _at(index: int, change: Callable[[Call], Any]) -> Callable[[Call], Any]:
 
 
 def _find_limits(scene: Scene) -> Iterator[Fault]:
-    """Find wrong entries that all lie beyond one limit of the input, where the right ones all lie on its other side."""
+    """Find wrong entries that all lie on one side of a limit of the input, or between two, and no right ones with them."""
     x = scene.inputs[0]
-    if x.shape != scene.truth.shape or not scene.is_of_first_input:
+    if not (x.shape == scene.truth.shape == scene.dy.shape) or not scene.is_of_first_input:
         return
     wrong = find_wrong(scene)
-    if not 2 <= wrong.sum() <= wrong.size - 2 or 2 * 1.0 / comb(int(wrong.size), int(wrong.sum())) > BY_CHANCE:
+    if not 2 <= wrong.sum() <= wrong.size - 2 or 2 / comb(int(wrong.size), int(wrong.sum())) > BY_CHANCE:
         return
     there = scene.got[wrong]
     factor = fit_factor(there, scene.truth[wrong])
     said = "0" if not there.any() else "dy" if np.array_equal(there, scene.dy[wrong]) else f"{factor:.4g} times the truth"
+    mended = np.where(wrong, scene.got if said in ("0", "dy") else factor * scene.truth, scene.truth)
+    for name, words in _place(x, wrong):
+        yield Fault("mask", f"{name} {said}", f"it is wrong just where {words}, and {said} there", mended)
+
+
+def _place(x: Array, wrong: Array) -> Iterator[tuple[str, str]]:
+    """Yield in what interval of x or its size the wrong entries lie alone."""
     for name, value in (("x", x), ("|x|", np.abs(x))):
-        mended = np.where(wrong, scene.got if said in ("0", "dy") else factor * scene.truth, scene.truth)
-        for side, limits in (("above", _split(value, wrong)), ("below", _split(-value, wrong))):
-            if limits is not None:
-                low, high = sorted(abs(limit) if name == "|x|" else limit * (1 if side == "above" else -1) for limit in limits)
-                words = f"it is wrong just where {name} lies {side} a limit between {low:.4g} and {high:.4g}, and {said} there"
-                yield Fault("mask", f"{name} {side} {said}", words, mended)
+        low, high = float(value[wrong].min()), float(value[wrong].max())
+        if ((value >= low) & (value <= high) & ~wrong).any():
+            continue
+        below, above = (value[~wrong] < low).any(), (value[~wrong] > high).any()
+        if below and above:
+            yield f"{name} between", f"{name} lies within [{low:.4g}, {high:.4g}]"
+        elif below:
+            yield f"{name} above", f"{name} is {low:.4g} or more"
+        elif above:
+            yield f"{name} below", f"{name} is {high:.4g} or less"
 
 
 def find_wrong(scene: Scene) -> Array:
     """Return which entries hold more than a hundredth of their even share of the error."""
     least = 0.01 * np.linalg.norm(scene.error) / max(scene.truth.size, 1)
     return np.asarray(np.abs(scene.error) > least)
-
-
-def _split(value: Array, wrong: Array) -> tuple[float, float] | None:
-    """Return the largest value of the right entries and the least of the wrong ones, where all wrong ones lie above."""
-    low, high = float(value[~wrong].max()), float(value[wrong].min())
-    return (low, high) if low < high else None

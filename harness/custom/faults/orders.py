@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import combinations, permutations
+from itertools import combinations, permutations, product
 
 import numpy as np
 
@@ -23,6 +23,7 @@ def predict(scene: Scene) -> Iterator[Fault]:
                 words = f"it is shifted by {step} along axis {axis}"
                 yield Fault("order", f"rolled {axis} {step}", words, np.roll(scene.truth, step, axis))
     yield from _reverse(scene.truth)
+    yield from _shift(scene)
     yield from _permute(scene)
     yield Fault("cotangent-changed", "absolute", "its signs are lost: it is the absolute value", np.abs(scene.truth))
 
@@ -46,6 +47,22 @@ def _reverse(truth: Array) -> Iterator[Fault]:
         for axes in combinations(long, count):
             name = f"axis {axes[0]}" if count == 1 else f"the axes {list(axes)}"
             yield Fault("order", f"reversed {axes}", f"it is reversed along {name}", np.flip(truth, axes))
+
+
+def _shift(scene: Scene) -> Iterator[Fault]:
+    """Predict what is shifted along several axes, where what came in from outside is anything: padding cropped on one side."""
+    axes = [axis for axis, size in enumerate(scene.truth.shape) if size > 2][-2:]
+    for steps in product((-2, -1, 0, 1, 2), repeat=len(axes)):
+        if not any(steps):
+            continue
+        ours, theirs = [slice(None)] * scene.truth.ndim, [slice(None)] * scene.truth.ndim
+        for axis, step in zip(axes, steps, strict=True):
+            ours[axis], theirs[axis] = slice(max(step, 0), min(step, 0) or None), slice(max(-step, 0), min(-step, 0) or None)
+        moved, kept = scene.got.copy(), scene.truth[tuple(theirs)]
+        moved[tuple(ours)] = kept
+        if 2 * kept.size >= scene.truth.size and np.count_nonzero(kept) > 3:
+            words = f"it is shifted by {list(steps)} along the axes {axes}"
+            yield Fault("order", f"shifted {steps}", words, moved)
 
 
 def _permute(scene: Scene) -> Iterator[Fault]:

@@ -1,17 +1,40 @@
-"""Parameters on the way back: a scene comes in, gradients through a parameter that was wrongly transposed go out."""
+"""Parameters on the way back: a scene comes in, gradients through a parameter wrongly transposed or turned round go out."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import combinations, permutations
+
+import numpy as np
 
 from harness.custom.scene import Fault, Scene
+from harness.floats import is_float
 
-RANK = 60
+RANK, MOST_AXES = 60, 4
 
 
 def predict(scene: Scene) -> Iterator[Fault]:
-    """Yield gradients through a square parameter that was not transposed on the way back, or was when it should not be."""
+    """Yield gradients through a parameter that is transposed, or not, where it should not be; and through one turned round."""
     for name, value in scene.params.items():
-        if value.ndim == 2 and value.shape[0] == value.shape[1] > 1:
-            words = f"the parameter {name} is transposed where it must not be, or not where it must"
-            yield Fault("transposed", f"turned {name}", words, scene.pull(params={**scene.params, name: value.T}))
+        for order in permutations(range(value.ndim)) if 1 < value.ndim <= MOST_AXES else ():
+            turned = value.transpose(order)
+            if order != tuple(range(value.ndim)) and turned.shape == value.shape and value.size > 1:
+                words = f"the parameter {name} is transposed where it must not be, or not where it must"
+                yield Fault("transposed", f"turned {name} {order}", words, scene.pull(params={**scene.params, name: turned}))
+        long = [axis for axis, size in enumerate(value.shape) if size > 1]
+        for count in range(1, len(long) + 1) if value.ndim <= MOST_AXES else ():
+            for axes in combinations(long, count):
+                words = f"the parameter {name} is reversed along the axes {list(axes)} where it must not be, or not where it must"
+                yield Fault(
+                    "order", f"reversed {name} {axes}", words, scene.pull(params={**scene.params, name: np.flip(value, axes)})
+                )
+    for i, value in enumerate(scene.inputs):
+        if value.ndim and len(value) > 1 and (not is_float(value) or len(scene.inputs) > 1):
+            for name, other in (
+                ("reversed", value[::-1]),
+                ("shifted by 1", np.roll(value, 1, 0)),
+                ("shifted by -1", np.roll(value, -1, 0)),
+            ):
+                inputs = (*scene.inputs[:i], other, *scene.inputs[i + 1 :])
+                words = f"input {i} is read {name} along its first axis"
+                yield Fault("order", words, words, scene.pull(inputs=inputs))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,13 @@ RULES: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
     "xp.tanh": ("1 - y^2", lambda x: 1 - x * x),
     "xp.exp": ("y", lambda x: x),
     "xp.sqrt": ("1 / (2 y)", lambda x: 1 / (2 * np.where(x == 0, np.nan, x))),
+}
+
+
+WRONG: Mapping[str, tuple[str, str, Callable[[Any], Any]]] = {
+    "xp.tanh": ("1 - y^2", "1 - y", lambda y: 1 - y),
+    "xp.sqrt": ("1 / (2 y)", "1 / y", lambda y: 1 / np.where(y == 0, np.nan, y)),
+    "xp.log": ("1 / x", "y", lambda y: y),
 }
 
 
@@ -46,6 +54,15 @@ def _move(scene: Scene, operation: Operation) -> Iterator[Fault]:
         words = f"the derivative {said} of {place} is taken at its input instead of its output"
         change = _at(operation.index, lambda call: stand_in(call.value, call.arguments[0] * rule(call.operation.arguments[0])))
         yield Fault("at-input", f"{operation.index} at input", words, scene.pull(tamper=change))
+    if operation.name in WRONG:
+        right, said, rule = WRONG[operation.name]
+        words = f"the derivative of {place} is {said} instead of {right}, with y its output"
+        tamper = _at(operation.index, partial(_follow, rule))
+        yield Fault("missing-factor", f"{operation.index} wrong rule", words, scene.pull(tamper=tamper))
+
+
+def _follow(rule: Callable[[Any], Any], call: Call) -> Any:
+    return stand_in(call.value, call.arguments[0] * rule(call.operation.value))
 
 
 def _take_at_output(call: Call) -> Any:

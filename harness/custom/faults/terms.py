@@ -15,7 +15,7 @@ from harness.custom.scene import Fault, Scene
 
 RANK = 90
 REDUCTIONS = ("mean", "sum", "max", "min", "sqrt", "exp")
-MOST_OPERATIONS = 64
+MOST_OPERATIONS, NEAR = 64, (0.8, 1.25)
 NEVER_SKIPPED = ("+", "T", "pos", "xp.where", "xp.maximum", "xp.minimum")  # a branch that was missed has a name of its own
 
 
@@ -27,6 +27,8 @@ def predict(scene: Scene) -> Iterator[Fault]:
     """
     for function in REDUCTIONS:
         yield from _forget_calls(scene, f"xp.{function}")
+    yield from _forget_calls(scene, "[]")
+    yield from _forget_powers(scene)
     yield from _skip_steps(scene)
     yield from _weigh_terms(scene)
 
@@ -41,6 +43,20 @@ def _forget_calls(scene: Scene, name: str) -> Iterator[Fault]:
         for also in (set[int](), maxima) if maxima else (set[int](),):
             gradient = scene.pull(tamper=_change_at(chosen | also, lambda call: detach(call.value)))
             yield Fault("missing-term", f"without {name} {sorted(chosen)} {bool(also)}", words, gradient)
+
+
+def _forget_powers(scene: Scene) -> Iterator[Fault]:
+    """Predict the derivative of a power without its exponent, x^2 for 3 x^2."""
+    for one in scene.operations:
+        power = one.constants.get(1) if one.name in ("**", "xp.pow") else 2.0 if one.name == "xp.square" else None
+        if power:
+            words = f"the derivative of {one.text} lacks its factor {power:g}"
+            change = _change_at({one.index}, partial(_scale, 1 / power))
+            yield Fault("missing-factor", f"power {one.index}", words, scene.pull(tamper=change))
+
+
+def _scale(factor: float, call: Call) -> Any:
+    return stand_in(call.value, factor * call.value)
 
 
 def _skip_steps(scene: Scene) -> Iterator[Fault]:
@@ -77,7 +93,7 @@ def _call_weight(scene: Scene, weight: float, key: str, side: str, gradient: Arr
         yield Fault("missing-term", f"without {key}", f"{flow} is missing", gradient)
     elif abs(weight + 1) < 1e-3:
         yield Fault("sign", f"negated {key}", f"{flow} has the wrong sign", gradient)
-    else:
+    elif not NEAR[0] < weight < NEAR[1]:  # so near to 1 it rather is another constant
         for name, size in list_sizes(scene).items():
             for value, said in ((size, f"{size}"), (1 / size, f"1/{size}")):
                 if size > 1 and abs(weight - value) < 1e-3 * value:
