@@ -93,14 +93,12 @@ class NumericalProgram:
         single = Function(problem, self.layers, np.float32, double.decisions)
         estimate = _ESTIMATORS[self.method](double, single)
         if sum(leaf.size for leaf in double.leaves.values()) <= PER_ELEMENT[self.method]:
-            found = {
-                name: _collect([estimate(unit) for unit in _units(name, leaf)], leaf) for name, leaf in double.leaves.items()
-            }
+            found = {name: collect([estimate(unit) for unit in _units(name, leaf)], leaf) for name, leaf in double.leaves.items()}
             directions = 0
         else:
             directions = DIRECTIONS if double.work <= LARGE else FEWER
             drawn = draw_directions(problem, directions)
-            found = {PROJECTIONS: _collect([estimate(direction) for direction in drawn], np.empty(directions))}
+            found = {PROJECTIONS: collect([estimate(direction) for direction in drawn], np.empty(directions))}
         return Outcome(
             "ok",
             np.asarray(double.values[self.network.output.name]),
@@ -224,8 +222,8 @@ def make_central_estimator(double: Function, single: Function) -> Estimator:
         best: Estimate = (np.nan, np.inf)
         rows: list[list[float]] = []
         for step, slope in _quotients(double, direction):
-            rows.append(_extrapolate(rows[-1] if rows else [], slope))
-            latest = _choose(rows[-2:], noise / step)
+            rows.append(extrapolate(rows[-1] if rows else [], slope))
+            latest = choose(rows[-2:], noise / step)
             if len(rows) > 3 and latest[1] > best[1]:
                 break
             best = min(best, latest, key=lambda pair: pair[1])
@@ -269,7 +267,7 @@ def _observe_noise(double: Function, single: Function) -> float:
 
 def _quotients(double: Function, direction: Direction) -> Iterator[tuple[float, float]]:
     """Yield ever smaller steps that cross no branch, with the central difference quotient of each."""
-    step, levels = FIRST_STEP * _reach(double, direction), 0
+    step, levels = FIRST_STEP * find_reach(double.leaves, direction), 0
     for _ in range(TRIES):
         (up, crosses_up), (down, crosses_down) = [double.value_and_crossing(direction, sign * step) for sign in (1.0, -1.0)]
         if not (crosses_up or crosses_down):
@@ -280,18 +278,18 @@ def _quotients(double: Function, direction: Direction) -> Iterator[tuple[float, 
         step /= SHRINK
 
 
-def _reach(double: Function, direction: Direction) -> float:
+def find_reach(leaves: Mapping[str, Array], direction: Direction) -> float:
     """Return the size of what the direction moves: of the entry that is moved, or of the array that has the least."""
     sizes = []
     for name, part in direction.items():
-        leaf = double.leaves[name]
+        leaf = leaves[name]
         typical = float(np.sqrt(np.mean(np.square(leaf)))) if leaf.size else 0.0
         entry = float(np.max(np.abs(leaf[part != 0]), initial=0.0)) if np.count_nonzero(part) == 1 else 0.0
         sizes.append(max(typical, entry))
     return min((size for size in sizes if size > 0), default=1.0)
 
 
-def _extrapolate(last: list[float], slope: float) -> list[float]:
+def extrapolate(last: list[float], slope: float) -> list[float]:
     """Return the next row of Richardson's tableau: its first entry is the quotient, each next one cancels a power of h^2."""
     row = [slope]
     for column, before in enumerate(last):
@@ -300,7 +298,7 @@ def _extrapolate(last: list[float], slope: float) -> list[float]:
     return row
 
 
-def _choose(rows: list[list[float]], rounding: float) -> Estimate:
+def choose(rows: list[list[float]], rounding: float) -> Estimate:
     """Return the entry of the last row that differs least from its two neighbours in the tableau, and how uncertain it is."""
     if len(rows) < 2:
         return rows[-1][0], np.inf
@@ -309,8 +307,8 @@ def _choose(rows: list[list[float]], rounding: float) -> Estimate:
     return min(found, key=lambda pair: pair[1])
 
 
-def _collect(estimates: list[Estimate], leaf: Array) -> tuple[Array, Array]:
-    """Return values and uncertainties shaped like the leaf.
+def collect(estimates: list[Estimate], leaf: Array, safety: float = SAFETY) -> tuple[Array, Array]:
+    """Return values and uncertainties shaped like the leaf, these `safety` times what was seen.
 
     One observation of rounding may be small by luck, or 0 where contributions cancel alike in both precisions: what is
     typical of the leaf relative to the values is added, and a unit roundoff of its root mean square.
@@ -320,7 +318,7 @@ def _collect(estimates: list[Estimate], leaf: Array) -> tuple[Array, Array]:
     typical = float(np.median(relative)) if relative.size else 0.0
     known = values[np.isfinite(values)]
     whole = float(np.sqrt(np.mean(np.square(known)))) if known.size else 0.0
-    doubt = SAFETY * (seen + (typical + FLOOR) * np.abs(values) + FLOOR * whole) + TINY
+    doubt = safety * (seen + (typical + FLOOR) * np.abs(values) + FLOOR * whole) + TINY
     return values.reshape(leaf.shape), np.where(np.isfinite(doubt), doubt, np.inf).reshape(leaf.shape)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from harness.core import Array
 from harness.custom.spec import LayerSpec
+from harness.styles.wrapped import Wrapped
 from reference_layers.layer import Place
 
 
@@ -43,6 +44,11 @@ def adopt(spec: LayerSpec, count: int, constants: frozenset[int], declared: bool
         def forward(self, *inputs: Array) -> Any:
             return self.layer.forward(*map(_lend, inputs))
 
+        def evaluate(self, *inputs: Array) -> Any:
+            """Return the output alone: a style may know how to get it without recording what backward needs."""
+            run = self.layer.evaluate if isinstance(self.layer, Wrapped) else self.layer.forward
+            return run(*inputs)
+
         def backward(self, dy: Array, cache: tuple[Any, ...] | None = None) -> Any:
             dx = self.layer.backward(_lend(dy))
             self.grads = dict(getattr(self.layer, "grads", None) or {})
@@ -53,13 +59,16 @@ def adopt(spec: LayerSpec, count: int, constants: frozenset[int], declared: bool
 
 
 def _choose_formula(spec: LayerSpec, declared: bool) -> Any:
-    """Return the formula of the gradients, or the output's with that joined: frameworks refuse what is flat everywhere."""
-    gradient = spec.gradient
+    """Return the formula of the gradients, or the output's with that joined: frameworks refuse what is flat everywhere.
+
+    There is none where the specification has none.
+    """
+    formula, gradient = spec.formula, spec.gradient
     if gradient is None:
-        return spec.formula
-    if declared:
+        return formula
+    if declared or formula is None:
         return gradient
-    return lambda xp, params, *inputs: spec.formula(xp, params, *inputs) + 0.0 * gradient(xp, params, *inputs)
+    return lambda xp, params, *inputs: formula(xp, params, *inputs) + 0.0 * gradient(xp, params, *inputs)
 
 
 def give_params(layer: Any, params: Mapping[str, Array]) -> None:

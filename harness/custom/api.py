@@ -19,16 +19,20 @@ import numpy as np
 from harness.core import DTYPES, PASSING, USUAL_DTYPES, Array, Backend, BadInput, Comparison
 from harness.custom.contracts import CONTRACTS, Contract, NotApplicable, look
 from harness.custom.diagnose import Diagnosis, diagnose_layer
+from harness.custom.differences import NoSlope
+from harness.custom.reference import Reference, describe_references
 from harness.custom.report import CheckReport, CheckResult, ConformanceError
 from harness.custom.spec import LayerSpec
 from harness.custom.stability import find_unstable
 from harness.custom.trials import VARIATIONS, Trial, TrialId, draw_again, draw_trials
+from harness.custom.unaided import find_visible, judge_unaided
 from harness.discovery import find_backends
 from harness.isolation import quiet
 from harness.judge.oracle import check_precision
 from harness.shards import Programs, ShardResult, run_problem
 
 FRAMEWORKS = ("torch", "jax")
+NOT_JUDGED = "no formula was given, so the forward pass is not judged"
 VALUES = {
     "forward": "the output is the formula's, to what rounding can do",
     "gradients": "every gradient is the formula's derivative, to what rounding can do",
@@ -55,8 +59,10 @@ def check_layer(
     """Return what every check found about a hand-written layer.
 
     `layer`, `formula`, `inputs`, `params`, `constants`, `name` and `gradient` are those of `LayerSpec`, which may be given
-    as `layer` instead. `against` names frameworks that differentiate the formula beside it, None for all that are installed;
-    `checks` the checks to run, None for all (`CHECKS` lists them); `cases` is the number of trials in each dtype.
+    as `layer` instead. Without a formula the gradients are held against the layer's own forward pass, differentiated; the
+    report's `reference` says how, and how small a fault that could have shown. `against` names frameworks that differentiate
+    the formula beside it, None for all that are installed; `checks` the checks to run, None for all (`CHECKS` lists them);
+    `cases` is the number of trials in each dtype.
     `expected_failures` gives for the name of a check the reason why it may fail; where it does not fail, that is a failure.
     `again` names trials of earlier runs, which are tried before the usual ones.
     Raises ConformanceError, an AssertionError, when the layer does not conform and `on_fail` is "raise"; "warn" warns
@@ -80,7 +86,7 @@ def check_layer(
     read_sizes(dtypes, cases, seed)
     if wrong := [one for one in again if not isinstance(one, TrialId)]:
         raise BadInput(f"again: {wrong[0]!r}; accepted are trials: TrialId(seed, index, dtype)")
-    backends = [find_backends()["numpy"], *_find_frameworks(against)]
+    backends = [find_backends()["numpy"], *_find_frameworks(against, spec.is_unaided)]
     start, state = time.perf_counter(), np.random.get_state()
     try:
         with quiet():
@@ -99,8 +105,6 @@ def _read_spec(
                 "layer: a LayerSpec holds formula, inputs, params, constants, name and gradient itself; give them there alone"
             )
         return layer
-    if formula is None:
-        raise BadInput("formula: None; accepted is the forward pass once more, as a function formula(xp, params, *inputs)")
     if inputs is None:
         raise BadInput("inputs: None; accepted is a list with a shape or an array for each input, or a function of a generator")
     return LayerSpec(layer, formula, inputs, params, name, constants, gradient)
@@ -141,12 +145,15 @@ def is_installed(backend: Backend) -> bool:
     return find_spec(backend.framework) is not None
 
 
-def _find_frameworks(against: Sequence[str] | None) -> list[Backend]:
-    """Return the backends that differentiate the formula. Raises BadInput on a framework that is unknown or not installed."""
+def _find_frameworks(against: Sequence[str] | None, idle: bool = False) -> list[Backend]:
+    """Return the backends that differentiate the formula. Raises BadInput on a framework that is unknown or not installed.
+
+    Frameworks that stay `idle`, for there is no formula, need not be installed.
+    """
     known = list_frameworks()
     if against is None:
         found = [one for one in known.values() if one.framework in FRAMEWORKS and is_installed(one)]
-        if not found:
+        if not found and not idle:
             raise BadInput(
                 f"against: None, but none of {', '.join(FRAMEWORKS)} is installed: pip install torch, or jax; [] asks for none"
             )
@@ -156,7 +163,7 @@ def _find_frameworks(against: Sequence[str] | None) -> list[Backend]:
     for name in against:
         if name not in known:
             raise BadInput(f"against: {name!r}; accepted are {', '.join(known)}")
-        if not is_installed(known[name]):
+        if not idle and not is_installed(known[name]):
             raise BadInput(f"against: {name!r} is not installed: pip install {known[name].framework}, or leave it out")
     return [known[name] for name in against]
 
@@ -165,28 +172,58 @@ def _check(
     spec: LayerSpec, backends: Sequence[Backend], dtypes: Sequence[str], cases: int, seed: int, wanted: frozenset[str],
     expected: Mapping[str, str], again: Collection[TrialId],
 ) -> CheckReport:  # fmt: skip
-    results, rows = list[CheckResult](), list[Comparison]()
+    results, rows, references = list[CheckResult](), list[Comparison](), list[Reference]()
     for dtype in dtypes:
         before, usual = list(draw_again(spec, dtype, again, cases, seed)), list(draw_trials(spec, dtype, cases, seed))
         trials = [*before, *usual]
-        found = _judge(trials, backends) if wanted & set(VALUES) else []
+        found = _judge(trials, backends, references) if wanted & set(VALUES) else []
         rows += found
-        results += [_diagnose(one, found, trials) for one in _sum_up(found, dtype, backends, len(trials)) if one.check in wanted]
+        summed = [_skip_unjudged(one, spec, found) for one in _sum_up(found, dtype, backends, len(trials))]
+        results += [_diagnose(one, found, trials) for one in summed if one.check in wanted]
         stopped = _find_stop(found)
         tried = [*before, usual[0]]
         results += [_put_to_each(contract, tried, dtype, stopped) for contract in CONTRACTS if contract.name in wanted]
+    told = _tell_reference(references, rows, backends[1:]) if spec.is_unaided and wanted & set(VALUES) else ""
     unstable = find_unstable(rows)
     remarks = tuple(f"numpy, {dtype}, {name}: {words}" for (dtype, name), words in unstable.items())
-    return CheckReport(spec.name, tuple(_expect(results, expected)), tuple(rows), remarks=remarks)
+    return CheckReport(spec.name, tuple(_expect(results, expected)), tuple(rows), reference=told, remarks=remarks)
 
 
-def _judge(trials: Iterable[Trial], backends: Sequence[Backend]) -> list[Comparison]:
-    """Return the judge's rows; what a backend prepared for a graph serves all trials of its sizes."""
+def _tell_reference(references: Sequence[Reference], rows: Sequence[Comparison], idle: Sequence[Backend]) -> str:
+    names = " and ".join(backend.name for backend in idle)
+    said = f"; {names} had nothing to differentiate, for no formula was given" if names else ""
+    return describe_references(references, find_visible(rows)) + said
+
+
+def _skip_unjudged(result: CheckResult, spec: LayerSpec, rows: Sequence[Comparison]) -> CheckResult:
+    """Return the result; skipped where there is no formula that could have judged it, which is no reason to pass.
+
+    An output of a wrong dtype, or none at all, is wrong all the same.
+    """
+    if spec.formula is not None or result.check == "power":
+        return result
+    if result.check == "forward":
+        wrong = result.backend == "numpy" and any(row.quantity in ("y", "all") for row in rows if row.backend == "numpy")
+        return result if wrong else replace(result, state="skipped", message=NOT_JUDGED)
+    if spec.is_unaided and result.backend != "numpy":
+        return replace(result, state="skipped", message=f"no formula was given: {result.backend} has nothing to differentiate")
+    return result
+
+
+def _judge(trials: Iterable[Trial], backends: Sequence[Backend], references: list[Reference]) -> list[Comparison]:
+    """Return the judge's rows; what a backend prepared for a graph serves all trials of its sizes.
+
+    `references` takes what layers without a formula were held against.
+    """
     programs: dict[str, Programs] = {}
     result = ShardResult()
     for trial in trials:
         ready = programs.setdefault(trial.problem.case.network.digest, Programs())
-        if trial.declared is trial.kind:
+        if trial.declared.formula is None:
+            rows, reference = judge_unaided(trial, backends[0])
+            result.comparisons += rows
+            references += [reference] if reference else []
+        elif trial.declared is trial.kind:
             run_problem(trial.problem, backends, {trial.node: trial.kind}, {}, ready, result)
         else:
             result.comparisons += _judge_declared(trial, backends)
@@ -195,8 +232,8 @@ def _judge(trials: Iterable[Trial], backends: Sequence[Backend]) -> list[Compari
 
 def _judge_declared(trial: Trial, backends: Sequence[Backend]) -> list[Comparison]:
     """Return the output's rows by the formula of the forward pass, and the gradients' by the one they are declared to be of."""
-    rows = []
-    for kind, is_output in ((trial.kind, True), (trial.declared, False)):
+    rows, forward = [], [(trial.kind, True)] if trial.has_formula else []
+    for kind, is_output in (*forward, (trial.declared, False)):
         result = ShardResult()
         run_problem(trial.problem, backends, {trial.node: kind}, {}, Programs(), result)
         rows += [row for row in result.comparisons if (row.quantity == "y") is is_output]
@@ -262,9 +299,16 @@ def _diagnose(result: CheckResult, rows: Sequence[Comparison], trials: Sequence[
         row.quantity: PROMOTED for row in own if row.verdict == "dtype" and row.dtype == "float32" and "float64" in row.message
     }
     for name, some in _find_wrong(own, trials).items() if result.check == "gradients" else ():
-        said[name] = diagnose_layer(some, name)
+        said[name] = _explain_quantity(some, name)
     told = "; ".join(f"{name}: {found.words}" for name, found in said.items())
     return replace(result, diagnosis=told, causes=tuple(dict.fromkeys(one.cause for one in said.values() if one.cause)))
+
+
+def _explain_quantity(trials: Sequence[Trial], quantity: str) -> Diagnosis:
+    try:
+        return diagnose_layer(trials, quantity)
+    except NoSlope as reason:
+        return Diagnosis("", f"not looked for: no formula was given, and {reason}")
 
 
 def _is_promoted(row: Comparison) -> bool:

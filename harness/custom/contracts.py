@@ -235,10 +235,11 @@ def _find_fails_empty(trial: Trial) -> str:
         raise NotApplicable("the inputs share no first axis that could be a batch")
     empty, layer = tuple(value[:0] for value in inputs), _make(trial)
     params = trial.problem.params[trial.node]
+    who = "forward pass, and there is no formula that does" if trial.kind.formula is None else "formula"
     try:
-        shape = np.shape(trial.kind.formula(make_numpy_namespace(), params, *empty))
+        shape = np.shape(_find_output(trial, params, empty))
     except Exception as error:  # reason: a formula that takes no empty batch asks none of the layer
-        raise NotApplicable(f"the formula takes no empty batch ({error})") from None
+        raise NotApplicable(f"no empty batch is taken by the {who} ({error})") from None
     found = _pass(layer, empty, np.zeros(shape, trial.problem.dy.dtype))
     wanted = {"y": shape} | {f"dx{i}": value.shape for i, value in enumerate(empty)}
     wanted |= {f"d{name}": value.shape for name, value in params.items()}
@@ -248,6 +249,13 @@ def _find_fails_empty(trial: Trial) -> str:
         if value is not None and name in wanted and np.shape(value) != wanted[name]
     ]
     return "; ".join(wrong)
+
+
+def _find_output(trial: Trial, params: Mapping[str, Array], inputs: tuple[Array, ...]) -> Any:
+    """Return what the formula gives, or where there is none a fresh layer."""
+    if trial.kind.formula is None:
+        return _make(trial).forward(*inputs)
+    return trial.kind.formula(make_numpy_namespace(), params, *inputs)
 
 
 CONTRACTS = (

@@ -45,8 +45,9 @@ class CheckResult:
 class CheckReport:
     """Everything that was found about one layer.
 
-    `results` holds one entry for each check, dtype and backend; `comparisons` the rows of the judge behind them; `remarks`
-    what else is worth knowing of the layer.
+    `results` holds one entry for each check, dtype and backend; `comparisons` the rows of the judge behind them;
+    `reference` says, where no formula was given, what the gradients were held against, and how small a fault that shows;
+    `remarks` what else is worth knowing of the layer.
     """
 
     layer: str
@@ -54,11 +55,12 @@ class CheckReport:
     comparisons: tuple[Comparison, ...]
     seconds: float = 0.0
     remarks: tuple[str, ...] = ()
+    reference: str = ""
 
     @property
     def passed(self) -> bool:
         """Whether the layer conforms: something was checked, and nothing failed."""
-        return bool(self.comparisons) and not self.failures
+        return any(result.state != "skipped" for result in self.results) and not self.failures
 
     @property
     def failures(self) -> tuple[CheckResult, ...]:
@@ -93,13 +95,16 @@ class CheckReport:
             words = [f"{self.layer} conforms: {len(ran)} checks, {numbers} numbers compared"]
             words += [f"{skipped} not applicable"] if skipped else []
             words += [f"{len(self.findings)} findings (report.findings)"] if self.findings else []
-            return ", ".join(words)
+            return "\n".join([", ".join(words), *self._tell_reference()])
         lines = [f"{self.layer} does not conform: {len(self.failures)} of {len(ran)} checks fail"]
         told = _tell_once(self.failures)
         lines += [f"  {line}" for line in told[:MOST_TOLD]]
         if len(told) > MOST_TOLD:
             lines.append("  and more: see report.failures")
-        return "\n".join(lines)
+        return "\n".join([*lines, *self._tell_reference()])
+
+    def _tell_reference(self) -> list[str]:
+        return [f"reference: {self.reference}"] if self.reference else []
 
     def __repr__(self) -> str:
         return self.describe()
@@ -113,7 +118,8 @@ class CheckReport:
             for r in self.results
         )
         head = "".join(f"<th>{name}</th>" for name in ("check", "backend", "dtype", "state", "what was found"))
-        return f"<p><b>{html.escape(self.describe().splitlines()[0])}</b></p><table><tr>{head}</tr>{rows}</table>"
+        told = "".join(f"<p>{html.escape(line)}</p>" for line in self._tell_reference())
+        return f"<p><b>{html.escape(self.describe().splitlines()[0])}</b></p>{told}<table><tr>{head}</tr>{rows}</table>"
 
 
 class ConformanceError(AssertionError):

@@ -13,6 +13,7 @@ from harness.array_api import make_autograd_namespace
 from harness.backends.autograd_hips import differentiate
 from harness.core import Array
 from harness.custom.probe import Call, Operation, Tamper, Tape, detach
+from harness.custom.reference import find_gradients
 from harness.custom.trials import Trial
 from harness.floats import is_float
 from harness.isolation import quiet
@@ -87,6 +88,8 @@ class Scene:
     def operations(self) -> tuple[Operation, ...]:
         """The operations of the formula, in their order; none where it does more with its arrays than can be followed."""
         seen: list[Operation] = []
+        if self.trial.declared.formula is None:
+            return ()
         try:
             find_vjp(self.trial.declared, self.params, self.inputs, self.dy, lambda call: seen.append(call.operation))
         except Exception:  # reason: as above
@@ -126,6 +129,8 @@ def _find_free(
     trial: Trial, params: Mapping[str, Array], inputs: tuple[Array, ...], dy: Array, truth: Array, quantity: str, got: Array
 ) -> Array:
     """Return which entries lie at a kink: a tiny step to either side changes them. None where all of the error is in those."""
+    if trial.declared.formula is None:  # differences know their kinks themselves
+        return np.zeros(truth.shape, bool)
     sides = []
     for sign in (1, -1):
         moved = tuple(value + sign * STEP * (1 + np.abs(value)) if is_float(value) else value for value in inputs)
@@ -159,7 +164,12 @@ def _widen(value: Array) -> Array:
 def find_vjp(
     kind: Any, params: Mapping[str, Array], inputs: tuple[Array, ...], dy: Array, tamper: Tamper | None = None
 ) -> tuple[Array, dict[str, Array]]:
-    """Return the output of the formula and its gradients by quantity; `tamper` sees each operation, and may change it."""
+    """Return the output of the formula and its gradients by quantity; `tamper` sees each operation, and may change it.
+
+    Without a formula they are those of the forward pass itself, in which there is nothing to tamper with.
+    """
+    if kind.formula is None:
+        return find_gradients(kind, params, inputs, dy)
     variable = {i: value for i, value in enumerate(inputs) if kind.differentiable[i]}
     lone = len(variable) == 1
 

@@ -24,16 +24,17 @@ class LayerSpec:
     `layer` is a class or factory that takes no arguments and makes a fresh layer, or a layer, which is copied for each
     trial. A layer has `forward(*inputs)` and `backward(dy)`, which returns dx or a tuple with one entry for each input
     (None where there is no gradient), and, where it has parameters, the dicts `params` and `grads`. `formula(xp, params,
-    *inputs)` is the forward pass once more, in the Array API subset of `harness.array_api`. `inputs` are shapes, arrays,
-    or a function of a `numpy.random.Generator` that returns arrays. `params` replaces the layer's own parameters: arrays by
-    name, or a function of a generator. `constants` are the places of inputs that have no gradient; integer inputs have
-    none anyway. `gradient` is for a backward pass that is no derivative of the forward pass on purpose (straight-through,
-    reversed, scaled): a formula whose derivative it is instead. Raises BadInput, naming the field, on anything else.
+    *inputs)` is the forward pass once more, in the Array API subset of `harness.array_api`; without it the gradients are
+    held against the layer's own forward pass, which nothing then judges. `inputs` are shapes, arrays, or a function of a
+    `numpy.random.Generator` that returns arrays. `params` replaces the layer's own parameters: arrays by name, or a function
+    of a generator. `constants` are the places of inputs that have no gradient; integer inputs have none anyway. `gradient`
+    is for a backward pass that is no derivative of the forward pass on purpose (straight-through, reversed, scaled): a
+    formula whose derivative it is instead. Raises BadInput, naming the field, on anything else.
     """
 
     layer: Any
-    formula: Callable[..., Any]
-    inputs: Sequence[Shape | Array] | Callable[[np.random.Generator], Sequence[Array]]
+    formula: Callable[..., Any] | None = None
+    inputs: Sequence[Shape | Array] | Callable[[np.random.Generator], Sequence[Array]] = ()
     params: Mapping[str, Array] | Callable[[np.random.Generator], Mapping[str, Array]] | None = None
     name: str = ""
     constants: tuple[int, ...] = ()
@@ -41,8 +42,8 @@ class LayerSpec:
     _is_factory: bool = field(default=False, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        if not callable(self.formula):
-            raise BadInput(f"formula: {self.formula!r:.80}; accepted is a function formula(xp, params, *inputs)")
+        if self.formula is not None and not callable(self.formula):
+            raise BadInput(f"formula: {self.formula!r:.80}; accepted is a function formula(xp, params, *inputs), or None")
         if self.gradient is not None and not callable(self.gradient):
             raise BadInput(f"gradient: {self.gradient!r:.80}; accepted is a function gradient(xp, params, *inputs), or None")
         if not callable(self.inputs) and not (isinstance(self.inputs, Sequence) and len(self.inputs)):
@@ -73,6 +74,11 @@ class LayerSpec:
         if isinstance(found, np.ndarray):
             found = (found,)
         return tuple(_read_array(f"inputs[{i}]", value) for i, value in enumerate(found))
+
+    @property
+    def is_unaided(self) -> bool:
+        """Whether nothing but the layer's own forward pass tells what its gradients must be."""
+        return self.formula is None and self.gradient is None
 
     @property
     def is_drawn(self) -> bool:

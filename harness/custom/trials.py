@@ -52,11 +52,13 @@ class Trial:
     """A problem of one node, and the class of the layer that is judged on it.
 
     `declared` is the class with the formula that its gradients are of: another one than `kind` only where that is declared.
+    `has_formula` says whether there is one of the forward pass.
     """
 
     problem: Problem
     kind: Any
     declared: Any
+    has_formula: bool = True
 
     @property
     def node(self) -> str:
@@ -100,7 +102,7 @@ def draw_trial(spec: LayerSpec, dtype: str, seed: int, index: int, variation: Va
     if len(constants) == len(inputs) and not params:
         raise BadInput(f"inputs: all of {spec.name}'s are constants and it has no parameters; accepted are inputs of floats")
     kind = adopt(spec, len(inputs), constants)
-    dy = _draw_cotangent(rng, _shape_of_output(spec, params, inputs))
+    dy = _draw_cotangent(rng, _shape_of_output(spec, kind, params, inputs))
     case = _describe(spec, inputs, dy, dtype, seed, index, variation)
     names = case.network.output.inputs
     declared = adopt(spec, len(inputs), constants, declared=True) if spec.gradient else kind
@@ -114,6 +116,7 @@ def draw_trial(spec: LayerSpec, dtype: str, seed: int, index: int, variation: Va
         ),
         kind,
         declared,
+        spec.formula is not None,
     )
 
 
@@ -126,13 +129,26 @@ def _vary(spec: LayerSpec, inputs: tuple[Array, ...], variation: Variation) -> t
     return tuple(value[: variation.batch] for value in scaled)
 
 
-def _shape_of_output(spec: LayerSpec, params: dict[str, Array], inputs: tuple[Array, ...]) -> tuple[int, ...]:
+def _shape_of_output(spec: LayerSpec, kind: Any, params: dict[str, Array], inputs: tuple[Array, ...]) -> tuple[int, ...]:
+    formula = spec.formula or spec.gradient
+    if formula is None:
+        return _run_for_shape(kind, params, inputs)
     try:
         with quiet():
-            return np.shape(spec.formula(make_numpy_namespace(), params, *inputs))
+            return np.shape(formula(make_numpy_namespace(), params, *inputs))
     except Exception as error:  # reason: the formula is a stranger's code; what it raises is the message
         shapes = [list(value.shape) for value in inputs]
         raise BadInput(f"formula: it fails on inputs of the shapes {shapes}: {type(error).__name__}: {error}") from None
+
+
+def _run_for_shape(kind: Any, params: dict[str, Array], inputs: tuple[Array, ...]) -> tuple[int, ...]:
+    """Return the shape of what the layer's own forward pass gives; where it gives nothing, any: the trial will say so."""
+    try:
+        with quiet():
+            y = kind(**{name: value.copy() for name, value in params.items()}).forward(*(value.copy() for value in inputs))
+            return np.shape(np.asarray(y, np.float64))
+    except (Exception, SystemExit):  # reason: it is a stranger's code, whose failure is a verdict of the trial to come
+        return inputs[0].shape
 
 
 def _draw_cotangent(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:

@@ -12,7 +12,7 @@ them how far K inputs a few ulps apart move the results.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -53,7 +53,7 @@ class NoiseEstimate:
     `sigma` holds a float64 array for each quantity (y, dx or dx0, dx1 .., dW ..), empty when `how` is unknown; `how` is
     hashed (K runs with random rounding), difference (K runs beside runs one precision up), scaled (of float64 alone: from
     the differences between float32 and it) or unknown; `reason` says why it was not hashed;
-    `casts` says which dtypes were seen that the inputs do not have.
+    `casts` says which dtypes were seen that the inputs do not have; `is_biased` that the code is another one in each dtype.
     """
 
     sigma: Mapping[str, Array]
@@ -61,6 +61,7 @@ class NoiseEstimate:
     reason: str = ""
     threshold: float = THRESHOLD
     casts: tuple[str, ...] = ()
+    is_biased: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,7 +110,7 @@ def find_noise(
     compute = find_format(kind_of_float.compute.name)
     found = _choose(experiment, compute, value, seed)
     casts = (*_list_casts(value, compute), *found.casts)
-    return NoiseEstimate(_add_edges(found.sigma, value, kind_of_float), found.how, found.reason, THRESHOLD, casts)
+    return replace(found, sigma=_add_edges(found.sigma, value, kind_of_float), casts=casts)
 
 
 def _prepare(
@@ -157,7 +158,7 @@ def _choose(experiment: Experiment, target: FloatFormat, value: Values, seed: in
         return NoiseEstimate(sigma, "scaled" if scaled else "unknown", reason, casts=seen)
     biased = _find_bias(witness, value, target)
     if biased:
-        return NoiseEstimate({}, "unknown", biased, casts=seen)
+        return NoiseEstimate({}, "unknown", biased, casts=seen, is_biased=True)
     squares = {name: _mean_square(apart) for name, apart in witness.differences.items()}
     least = find_eps(HIGHER[target.name])
     return NoiseEstimate({name: _smooth(squares[name], value[name], least) for name in value}, "difference", escape, casts=seen)

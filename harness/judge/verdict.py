@@ -66,7 +66,7 @@ def judge(
     `lifted` holds the measures of the same code one precision up.
     """
     if outcome.status != "ok":
-        return [_row(bench, backend, ("network", "all"), Measure(outcome.status, message=outcome.message), {})]
+        return [make_row(bench, backend, ("network", "all"), Measure(outcome.status, message=outcome.message), {})]
     if outcome.directions:
         return _judge_projections(bench, backend, outcome)
     rounding_of = _rounding_of(bench, backend)
@@ -96,8 +96,8 @@ def judge(
     noise = _follow_convention(bench.problem, noise, local)
     checks = {"local": local, "lifted": raised, "network": network, "noise": noise}
     rows = [_join(bench, backend, key, {name: found[key] for name, found in checks.items() if key in found}) for key in keys]
-    rows += [_row(bench, backend, key, value, {"check": "local", "layer": FAN_OUT}) for key, value in wiring.items()]
-    return rows + [_row(bench, backend, key, value, {"check": "network"}) for key, value in nowhere.items()]
+    rows += [make_row(bench, backend, key, value, {"check": "local", "layer": FAN_OUT}) for key, value in wiring.items()]
+    return rows + [make_row(bench, backend, key, value, {"check": "network"}) for key, value in nowhere.items()]
 
 
 def _rounding_of(bench: Bench, backend: Backend) -> Callable[[Any], Rounding]:
@@ -361,7 +361,7 @@ def _judge_projections(bench: Bench, backend: Backend, outcome: Outcome) -> list
     directions = draw_directions(bench.problem, outcome.directions)
     truth = xp.stack([sum(xp.sum(true.gradients[name] * part) for name, part in one.items()) for one in directions], axis=0)
     found = measure(outcome.gradients[PROJECTIONS], truth, outcome.uncertainty[PROJECTIONS], "float64")
-    return [_row(bench, backend, ("network", PROJECTIONS), found, {"check": "network"})]
+    return [make_row(bench, backend, ("network", PROJECTIONS), found, {"check": "network"})]
 
 
 def split_name(name: str) -> Key:
@@ -389,7 +389,7 @@ def _join(bench: Bench, backend: Backend, key: Key, checks: Mapping[str, Measure
         seen_millionth=sharpest.seen_millionth, n_compared=max(value.n_compared for value in own),
     )  # fmt: skip
     errors = {f"{name}_error_in_bounds": value.error_in_bounds for name, value in checks.items()}
-    return _row(bench, backend, key, found, {"check": "+".join(checks), **errors})
+    return make_row(bench, backend, key, found, {"check": "+".join(checks), **errors})
 
 
 def _tell_both(key: Key, own: Measure, worst: Measure) -> Measure:
@@ -404,7 +404,7 @@ def _badness(found: Measure) -> tuple[int, float]:
     return WORST_FIRST.index(found.verdict), -float(np.nan_to_num(found.error_in_bounds))
 
 
-def _row(bench: Bench, backend: Backend, key: Key, found: Measure, extra: Mapping[str, Any]) -> Comparison:
+def make_row(bench: Bench, backend: Backend, key: Key, found: Measure, extra: Mapping[str, Any]) -> Comparison:
     """Return one row of the table."""
     case, (node, quantity) = bench.problem.case, key
     found = _assert_declared(case, key, found)

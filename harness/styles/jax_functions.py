@@ -10,6 +10,8 @@ import numpy as np
 from harness.core import BadInput
 from harness.styles.wrapped import Make, Wrapped, name_factory
 
+MOST_WRAPPED = 32
+
 
 def from_jax(
     function: Callable[..., Any], *, params: Mapping[str, Any] | None = None, extra: Sequence[Any] = (),
@@ -27,6 +29,7 @@ def from_jax(
 
     class Jax(Wrapped):
         follows_dtype = True
+        called = staticmethod(function)
 
         def forward(self, *inputs: Any) -> Any:
             import jax
@@ -37,13 +40,38 @@ def from_jax(
                 self.y, self.pull = jax.vjp(self._bind(places), dict(self.params), [self.inputs[i] for i in places])
             return np.array(self.y)
 
+        def evaluate(self, *inputs: Any) -> Any:
+            import jax
+            import jax.numpy as jnp
+
+            with jax.enable_x64(True):
+                weights = [{k: jnp.asarray(v) for k, v in self.params.items()}] if params is not None else []
+                y = function(*before, *weights, *map(jnp.asarray, inputs), *extra)
+                return np.array(y[output] if isinstance(y, tuple | list) else y)
+
+        def differentiate_forward(self, dy: Any, *inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+            plain = find_undecorated(function)
+            if plain is None:
+                return None
+            alone = Jax(None, self.params)
+            alone.called = plain
+            alone.forward(*inputs)
+            return alone.backward(dy), alone.grads
+
+        @property
+        def is_autodiff(self) -> bool:
+            import jax
+
+            with jax.enable_x64(True):
+                return "custom_" not in str(jax.make_jaxpr(self._bind(range(len(self.inputs))))(dict(self.params), self.inputs))
+
         def _bind(self, places: Sequence[int]) -> Callable[..., Any]:
             import jax.numpy as jnp
 
             def call(weights: Any, floats: Any) -> Any:
                 given = dict(zip(places, floats, strict=True))
                 arguments = [given.get(i, jnp.asarray(value)) for i, value in enumerate(self.inputs)]
-                y = function(*before, *([weights] if params is not None else []), *arguments, *extra)
+                y = self.called(*before, *([weights] if params is not None else []), *arguments, *extra)
                 return y[output] if isinstance(y, tuple | list) else y
 
             return call
@@ -58,3 +86,16 @@ def from_jax(
             return tuple(np.array(next(rest)) if value.dtype.kind == "f" else None for value in self.inputs)
 
     return name_factory(lambda: Jax(None, params or {}), function)
+
+
+def find_undecorated(function: Any) -> Callable[..., Any] | None:
+    """Return the function beneath `custom_vjp` or `custom_jvp`, with nothing but its own code; None where it is neither."""
+    import jax
+
+    seen = 0
+    while function is not None and seen < MOST_WRAPPED:
+        if isinstance(function, jax.custom_vjp | jax.custom_jvp):
+            plain: Callable[..., Any] = function.fun
+            return plain
+        function, seen = getattr(function, "__wrapped__", None), seen + 1
+    return None

@@ -24,6 +24,8 @@ def from_torch(function: Any, *, extra: Sequence[Any] = (), output: int = 0) -> 
     if not callable(call):
         raise BadInput(f"function: {function!r:.80}; accepted are an autograd.Function class, a module, or a function of tensors")
 
+    is_function = isinstance(function, type) and hasattr(function, "setup_context")
+
     class Torch(Wrapped):
         follows_dtype = True
 
@@ -33,7 +35,7 @@ def from_torch(function: Any, *, extra: Sequence[Any] = (), output: int = 0) -> 
             self.inputs = [_make_tensor(value) for value in inputs]
             self.weights = {name: _make_tensor(value) for name, value in self.params.items()}
             with torch.enable_grad():
-                y = self._call(*self.inputs, *extra)
+                y = self._call(*(one.clone() for one in self.inputs), *extra)  # no leaf may be changed in place
             self.y = y[output] if isinstance(y, tuple | list) else y
             return self.y.detach().numpy().copy()
 
@@ -56,12 +58,86 @@ def from_torch(function: Any, *, extra: Sequence[Any] = (), output: int = 0) -> 
             self.grads = {name: by_leaf[id(one)] for name, one in self.weights.items()}
             return tuple(by_leaf.get(id(one)) for one in self.inputs)
 
+        def differentiate_forward(self, dy: Any, *inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+            return (differentiate_code(function, dy, inputs, extra, output), {}) if is_function else None
+
+        @property
+        def is_autodiff(self) -> bool:
+            return not _holds_custom(self.y.grad_fn)
+
     def build() -> Torch:
         module = deepcopy(function) if hasattr(function, "named_parameters") else None
         named = dict(module.named_parameters()) if module is not None else {}
         return Torch(module, {name.replace(".", "_"): value.detach().numpy() for name, value in named.items()})
 
     return name_factory(build, function if hasattr(function, "__name__") else type(function))
+
+
+class ForwardContext:
+    """What a Function's forward is given as `ctx` when it is run for its code alone, with no backward pass behind it."""
+
+    def __init__(self, needs_input_grad: Sequence[bool]) -> None:
+        self.needs_input_grad = tuple(needs_input_grad)
+        self.saved_tensors: tuple[Any, ...] = ()
+
+    def save_for_backward(self, *tensors: Any) -> None:
+        """Keep the tensors, as `saved_tensors`."""
+        self.saved_tensors = tensors
+
+    save_for_forward = save_for_backward
+
+    def mark_dirty(self, *tensors: Any) -> None:
+        """Take note of nothing: autograd sees itself what is changed in place."""
+
+    def mark_non_differentiable(self, *tensors: Any) -> None:
+        """Take note of nothing: what is not differentiated is not asked for."""
+
+    def set_materialize_grads(self, value: bool) -> None:
+        """Take note of nothing: this is about a backward pass."""
+
+
+def differentiate_code(
+    function: Any, dy: Any, inputs: Sequence[Any], extra: Sequence[Any] = (), output: int = 0
+) -> tuple[Any, ...]:
+    """Return dx of a Function by torch's autodiff of its forward code, None for each input that holds no floats.
+
+    Raises whatever that code raises without a backward pass behind it, RuntimeError where it leaves torch.
+    """
+    import torch
+
+    tensors = [_make_tensor(value) for value in inputs]
+    leaves = [one for one in tensors if one.requires_grad]
+    with torch.enable_grad():
+        y = run_forward(function, [*(one.clone() for one in tensors), *extra])  # clones may be changed in place
+    y = y[output] if isinstance(y, tuple | list) else y
+    found = torch.autograd.grad(y, leaves, torch.from_numpy(np.array(dy)), allow_unused=True, materialize_grads=True)
+    rest = iter(found)
+    return tuple(next(rest).numpy().copy() if one.requires_grad else None for one in tensors)
+
+
+def run_forward(function: Any, arguments: Sequence[Any]) -> Any:
+    """Return what the code of a Function's forward makes of the arguments, recorded operation by operation."""
+    import torch
+
+    if function.setup_context is not torch.autograd.Function.setup_context:
+        return function.forward(*arguments)
+    return function.forward(ForwardContext([bool(getattr(one, "requires_grad", False)) for one in arguments]), *arguments)
+
+
+def _holds_custom(node: Any) -> bool:
+    """Whether a graph of torch's holds a Function with a backward pass of its own."""
+    import torch
+
+    waiting, seen = [node], set()
+    while waiting:
+        one = waiting.pop()
+        if one is None or one in seen:
+            continue
+        seen.add(one)
+        if isinstance(one, torch.autograd.function.BackwardCFunction):
+            return True
+        waiting += [following for following, _ in one.next_functions]
+    return False
 
 
 def _make_tensor(value: Any) -> Any:

@@ -239,7 +239,7 @@ def test_a_specification_serves_as_layer() -> None:
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
-        ({"formula": None}, "formula: None"),
+        ({"formula": 3}, "formula: 3"),
         ({"inputs": None}, "inputs: None"),
         ({"dtypes": ["float8"]}, "dtypes: ['float8']; accepted is a list of float64"),
         ({"dtypes": "float64"}, "dtypes: 'float64'"),

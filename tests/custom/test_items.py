@@ -137,6 +137,19 @@ def test_frameworks_have_items_of_their_own() -> None:
     assert len(names) == len(set(names))
 
 
+def test_a_layer_without_a_formula_has_items_of_which_those_of_a_formula_are_skipped() -> None:
+    spec = LayerSpec(layers.Swish, inputs=[(4, 3)], name="unaided")
+    settings = {"against": ["torch"], "dtypes": ["float64"], "cases": 1}
+    skipped = []
+    for layer, check in layer_checks_generator(spec, **settings):
+        try:
+            check(layer)
+        except pytest.skip.Exception as reason:
+            skipped.append((check.name, str(reason)))
+    assert {name for name, _ in skipped} == {"forward", "forward-torch", "gradients-torch"}
+    assert all("no formula was given" in reason for _, reason in skipped)
+
+
 def test_wrong_settings_are_named() -> None:
     with pytest.raises(BadInput, match="accepted are specifications"):
         list(layer_checks_generator(layers.Swish))  # type: ignore[arg-type]  # reason: the fault

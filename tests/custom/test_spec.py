@@ -69,7 +69,7 @@ class NeedsSize:
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"formula": None}, "formula: None; accepted is a function"),
+        ({"formula": 3}, "formula: 3; accepted is a function"),
         ({"inputs": []}, "inputs: []; accepted are a list"),
         ({"inputs": 3}, "inputs: 3; accepted are a list"),
         ({"inputs": [(2, -1)]}, "accepted are shapes of sizes 0 and above"),

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
-import ml_dtypes
 import numpy as np
 
 from harness.core import Array
 from harness.custom.scene import Fault, Scene
+from harness.floats import FloatFormat, find_format
 
 RANK = 130
 
@@ -21,13 +20,14 @@ def predict(scene: Scene) -> Iterator[Fault]:
     if scene.trial.problem.case.dtype == "float64" and error.size > 3 and 2.0**-30 < np.median(error) < 2.0**-21:
         words = "it errs as if computed in float32: a cast or a constant in float32 is inside"
         yield Fault("cast", "float32", words, scene.got)
-    for name, narrow in (("float16", np.float16), ("bfloat16", ml_dtypes.bfloat16), ("float32", np.float32)):
+    for name in ("float16", "bfloat16", "float32"):
+        narrow, own = find_format(name), find_format(scene.trial.problem.case.dtype)
         if _holds(scene.got[used], narrow) and not _holds(scene.truth[used], narrow) and scene.got[used].size > 3:
-            far = np.abs(scene.error)[used] > 4 * float(ml_dtypes.finfo(narrow).eps) * np.abs(scene.truth)[used]
-            if not far.any() and np.finfo(scene.trial.problem.case.dtype).eps < 0.1 * float(ml_dtypes.finfo(narrow).eps):
+            far = np.abs(scene.error)[used] > 8 * narrow.u * np.abs(scene.truth)[used]
+            if not far.any() and own.u < 0.1 * narrow.u:
                 yield Fault("cast", name, f"all its entries are numbers of {name}: it went through a cast to it", scene.got)
 
 
-def _holds(values: Array, narrow: Any) -> bool:
+def _holds(values: Array, narrow: FloatFormat) -> bool:
     """Whether a narrow dtype holds all the numbers."""
-    return bool((values.astype(narrow).astype(np.float64) == values).all())
+    return bool((values.astype(narrow.dtype).astype(np.float64) == values).all())

@@ -12,7 +12,7 @@ from harness.custom.faults.factors import fit_factor
 from harness.custom.probe import Call, Operation
 from harness.custom.scene import Fault, Scene
 
-RANK = 120
+RANK = 112
 STEPS, MOST_NUMBERS = 8, 24
 ARITHMETIC = ("+", "-", "*", "/", "**", "xp.maximum", "xp.minimum", "xp.pow")
 

@@ -4,25 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from math import comb
 from typing import Any
 
 import numpy as np
 
 from harness.array_api import make_autograd_namespace
 from harness.core import Array
-from harness.custom.faults.factors import fit_factor
 from harness.custom.probe import COMPARISONS, Call, detach, stand_in
 from harness.custom.scene import Fault, Scene
 
 RANK = 100
-BY_CHANCE = 1e-4  # the most often that wrong entries may lie on one side of a limit when they lie anywhere
 MOST_OPERATIONS = 64
 BRANCHING = ("xp.where", "xp.maximum", "xp.minimum")
 
 
 def predict(scene: Scene) -> Iterator[Fault]:
-    """Yield gradients of the other branch, of one branch everywhere, and errors that all lie beyond a limit of the input."""
+    """Yield gradients of the other branch, of one branch everywhere, of another threshold, of ties otherwise shared."""
     for one in scene.operations:
         if one.name in BRANCHING:
             for name, words, branch in _list_branches(one.name):
@@ -31,7 +28,6 @@ def predict(scene: Scene) -> Iterator[Fault]:
                 yield Fault("mask", f"{one.index} {name}", said, scene.pull(tamper=change))
     yield from _move_thresholds(scene)
     yield from _share_ties(scene)
-    yield from _find_limits(scene)
 
 
 def _list_branches(name: str) -> Iterator[tuple[str, str, Callable[[Call], Any]]]:
@@ -112,37 +108,6 @@ def _forget_one(place: int, call: Call) -> Any:
 
 def _at(index: int, change: Callable[[Call], Any]) -> Callable[[Call], Any]:
     return lambda call: change(call) if call.operation.index == index else None
-
-
-def _find_limits(scene: Scene) -> Iterator[Fault]:
-    """Find wrong entries that all lie on one side of a limit of the input, or between two, and no right ones with them."""
-    x = scene.inputs[0]
-    if not (x.shape == scene.truth.shape == scene.dy.shape) or not scene.is_of_first_input:
-        return
-    wrong = find_wrong(scene)
-    if not 2 <= wrong.sum() <= wrong.size - 2 or 2 / comb(int(wrong.size), int(wrong.sum())) > BY_CHANCE:
-        return
-    there = scene.got[wrong]
-    factor = fit_factor(there, scene.truth[wrong])
-    said = "0" if not there.any() else "dy" if np.array_equal(there, scene.dy[wrong]) else f"{factor:.4g} times the truth"
-    mended = np.where(wrong, scene.got if said in ("0", "dy") else factor * scene.truth, scene.truth)
-    for name, words in _place(x, wrong):
-        yield Fault("mask", f"{name} {said}", f"it is wrong just where {words}, and {said} there", mended)
-
-
-def _place(x: Array, wrong: Array) -> Iterator[tuple[str, str]]:
-    """Yield in what interval of x or its size the wrong entries lie alone."""
-    for name, value in (("x", x), ("|x|", np.abs(x))):
-        low, high = float(value[wrong].min()), float(value[wrong].max())
-        if ((value >= low) & (value <= high) & ~wrong).any():
-            continue
-        below, above = (value[~wrong] < low).any(), (value[~wrong] > high).any()
-        if below and above:
-            yield f"{name} between", f"{name} lies within [{low:.4g}, {high:.4g}]"
-        elif below:
-            yield f"{name} above", f"{name} is {low:.4g} or more"
-        elif above:
-            yield f"{name} below", f"{name} is {high:.4g} or less"
 
 
 def find_wrong(scene: Scene) -> Array:
