@@ -1,8 +1,8 @@
 """Discovery: the name of a kind of thing comes in, the things found beside it and in entry points go out.
 
 Layers are the classes of the modules of `reference_layers` and of the entry points `harness.layers`;
-backends and reporters are the `BACKENDS` and `REPORTER` of the modules of their packages and what the entry
-points `harness.backends` and `harness.reporters` load. Looking imports no framework.
+backends, reporters and contracts are the `BACKENDS`, `REPORTER` and `CONTRACTS` of the modules of their packages and what
+the entry points `harness.backends`, `harness.reporters` and `harness.contracts` load. Looking imports no framework.
 """
 
 from __future__ import annotations
@@ -44,6 +44,18 @@ def find_reporters() -> dict[str, Any]:
 
     found = [module.REPORTER for module in _modules(package) if hasattr(module, "REPORTER")]
     return {reporter.name: reporter for reporter in [*found, *(point.load() for point in _points("reporters"))]}
+
+
+@cache
+def find_contracts() -> dict[str, Any]:
+    """Return every contract by its `name`, in the order of their themes."""
+    import harness.custom.contracts as package
+    from harness.custom.contracts.contract import THEMES
+
+    found = [contract for module in _modules(package) for contract in getattr(module, "CONTRACTS", ())]
+    outside = [contract for point in _points("contracts") for contract in _many(point.load())]
+    ordered = sorted([*found, *outside], key=lambda contract: (THEMES.index(contract.theme), contract.name))
+    return {contract.name: contract for contract in ordered}
 
 
 def choose(kind: str, wanted: str | list[str] | tuple[str, ...] | None, known: Mapping[str, Any]) -> list[str]:

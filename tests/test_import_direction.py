@@ -52,7 +52,15 @@ ORDER = (
 )
 
 # Discovery looks at the modules beside these packages, so it names the packages, inside the functions that look.
-EXCEPTIONS = frozenset({("harness.discovery", "harness.backends"), ("harness.discovery", "harness.reporters")})
+EXCEPTIONS = frozenset(
+    ("harness.discovery", name)
+    for name in (
+        "harness.backends",
+        "harness.reporters",
+        "harness.custom.contracts",
+        "harness.custom.contracts.contract",
+    )
+)
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,8 @@ def adopt(spec: LayerSpec, count: int, constants: frozenset[int], declared: bool
         worked: ClassVar[tuple[Any, ...]] = ()
         formula = staticmethod(_choose_formula(spec, declared))
         follows_dtype: ClassVar[bool] = follows
+        modes: ClassVar[Mapping[str, Any] | None] = spec.modes
+        second_order: ClassVar[bool] = spec.second_order
 
         def __init__(self, **params: Array) -> None:
             self.layer = spec.make()

@@ -11,13 +11,15 @@ import time
 import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from importlib.util import find_spec
 from typing import Any, Literal
 
 import numpy as np
 
-from harness.core import DTYPES, PASSING, USUAL_DTYPES, Array, Backend, BadInput, Comparison
-from harness.custom.contracts import CONTRACTS, Contract, NotApplicable, look
+from harness.core import DTYPES, PASSING, USUAL_DTYPES, Array, Backend, BadInput, Comparison, Outcome, Problem
+from harness.custom.contracts.contract import Contract, NotApplicable, Note, look
+from harness.custom.contracts.subject import Subject
 from harness.custom.diagnose import Diagnosis, diagnose_layer
 from harness.custom.differences import NoSlope
 from harness.custom.reference import Reference, describe_references
@@ -26,10 +28,10 @@ from harness.custom.spec import LayerSpec
 from harness.custom.stability import find_unstable
 from harness.custom.trials import VARIATIONS, Trial, TrialId, draw_again, draw_trials
 from harness.custom.unaided import find_visible, judge_unaided
-from harness.discovery import find_backends
+from harness.discovery import find_backends, find_contracts
 from harness.isolation import quiet
 from harness.judge.oracle import check_precision
-from harness.shards import Programs, ShardResult, run_problem
+from harness.shards import Programs, ShardResult, guard, run_problem
 
 FRAMEWORKS = ("torch", "jax")
 NOT_JUDGED = "no formula was given, so the forward pass is not judged"
@@ -38,6 +40,7 @@ VALUES = {
     "gradients": "every gradient is the formula's derivative, to what rounding can do",
     "power": "of each gradient some trial could have shown an error of 1 %",
 }
+CONTRACTS: tuple[Contract, ...] = tuple(find_contracts().values())
 CHECKS: Mapping[str, str] = {**VALUES, **{contract.name: contract.why for contract in CONTRACTS}}
 PROMOTED = Diagnosis(
     "cast",
@@ -175,14 +178,14 @@ def _check(
     results, rows, references = list[CheckResult](), list[Comparison](), list[Reference]()
     for dtype in dtypes:
         before, usual = list(draw_again(spec, dtype, again, cases, seed)), list(draw_trials(spec, dtype, cases, seed))
-        trials = [*before, *usual]
-        found = _judge(trials, backends, references) if wanted & set(VALUES) else []
+        trials, programs = [*before, *usual], dict[str, Programs]()
+        found = _judge(trials, backends, programs, references) if wanted & set(VALUES) else []
         rows += found
         summed = [_skip_unjudged(one, spec, found) for one in _sum_up(found, dtype, backends, len(trials))]
         results += [_diagnose(one, found, trials) for one in summed if one.check in wanted]
         stopped = _find_stop(found)
-        tried = [*before, usual[0]]
-        results += [_put_to_each(contract, tried, dtype, stopped) for contract in CONTRACTS if contract.name in wanted]
+        subjects = [Subject(trial, _find_runs(trial, backends, programs)) for trial in (*before, usual[0])]
+        results += [_put_to_each(contract, subjects, dtype, stopped) for contract in CONTRACTS if contract.name in wanted]
     told = _tell_reference(references, rows, backends[1:]) if spec.is_unaided and wanted & set(VALUES) else ""
     unstable = find_unstable(rows)
     remarks = tuple(f"numpy, {dtype}, {name}: {words}" for (dtype, name), words in unstable.items())
@@ -210,12 +213,13 @@ def _skip_unjudged(result: CheckResult, spec: LayerSpec, rows: Sequence[Comparis
     return result
 
 
-def _judge(trials: Iterable[Trial], backends: Sequence[Backend], references: list[Reference]) -> list[Comparison]:
+def _judge(
+    trials: Iterable[Trial], backends: Sequence[Backend], programs: dict[str, Programs], references: list[Reference]
+) -> list[Comparison]:
     """Return the judge's rows; what a backend prepared for a graph serves all trials of its sizes.
 
     `references` takes what layers without a formula were held against.
     """
-    programs: dict[str, Programs] = {}
     result = ShardResult()
     for trial in trials:
         ready = programs.setdefault(trial.problem.case.network.digest, Programs())
@@ -228,6 +232,20 @@ def _judge(trials: Iterable[Trial], backends: Sequence[Backend], references: lis
         else:
             result.comparisons += _judge_declared(trial, backends)
     return result.comparisons
+
+
+def _find_runs(
+    trial: Trial, backends: Sequence[Backend], programs: Mapping[str, Programs]
+) -> dict[str, Callable[[Problem], Outcome]]:
+    """Return what runs the trial's formula in each framework, by its name; what was compiled for it is used again."""
+    case, kinds = trial.problem.case, {trial.node: trial.declared}
+    ready = programs.get(case.network.digest, {}) if trial.declared is trial.kind else {}
+
+    def run(backend: Backend, problem: Problem) -> Outcome:
+        program = ready.get((backend.name, case.dtype)) or backend.prepare(case.network, case.dtype, kinds)
+        return guard(program.run, problem) if program and not isinstance(program, Outcome) else Outcome("error")
+
+    return {one.name: partial(run, one) for one in backends if one.variant == "formula"}
 
 
 def _judge_declared(trial: Trial, backends: Sequence[Backend]) -> list[Comparison]:
@@ -332,25 +350,29 @@ def _find_stop(rows: Sequence[Comparison]) -> str:
     return own[0].message if own and all(row.verdict == "error" for row in own) else ""
 
 
-def _put_to_each(contract: Contract, trials: Sequence[Trial], dtype: str, stopped: str) -> CheckResult:
-    """Return the first failure; without one what the last trial gave, the first of the usual ones."""
-    for trial in trials:
-        result = _put(contract, trial, dtype, stopped)
+def _put_to_each(contract: Contract, subjects: Sequence[Subject], dtype: str, stopped: str) -> CheckResult:
+    """Return the first failure; without one what the last subject gave, of the first of the usual trials."""
+    for subject in subjects:
+        result = _put(contract, subject, dtype, stopped)
         if result.fails:
             break
     return result
 
 
-def _put(contract: Contract, trial: Trial, dtype: str, stopped: str) -> CheckResult:
+def _put(contract: Contract, subject: Subject, dtype: str, stopped: str) -> CheckResult:
     if stopped:
         return CheckResult(contract.name, dtype, "numpy", "skipped", f"the layer does not run: {stopped}", 1)
     try:
-        broken = look(contract, trial)
+        broken = look(contract, subject)
     except NotApplicable as reason:
         return CheckResult(contract.name, dtype, "numpy", "skipped", str(reason), 1)
+    if isinstance(broken, Note):
+        return CheckResult(contract.name, dtype, "numpy", "passed", broken.text, 1)
     if not broken:
         return CheckResult(contract.name, dtype, "numpy", "passed", "", 1)
-    return CheckResult(contract.name, dtype, "numpy", "failed", f"{broken} ({contract.why})", 1, case=trial.problem.case.id)
+    return CheckResult(
+        contract.name, dtype, "numpy", "failed", f"{broken} ({contract.why})", 1, case=subject.trial.problem.case.id
+    )
 
 
 def _expect(results: Sequence[CheckResult], expected: Mapping[str, str]) -> list[CheckResult]:

@@ -40,6 +40,11 @@ class CheckResult:
         """Whether the layer does not conform for this."""
         return self.state in ("failed", "unexpected pass")
 
+    @property
+    def is_noted(self) -> bool:
+        """Whether it passed, and there is something worth knowing."""
+        return self.state == "passed" and bool(self.message)
+
 
 @dataclass(frozen=True, eq=False)
 class CheckReport:
@@ -60,7 +65,8 @@ class CheckReport:
     @property
     def passed(self) -> bool:
         """Whether the layer conforms: something was checked, and nothing failed."""
-        return any(result.state != "skipped" for result in self.results) and not self.failures
+        checked = bool(self.comparisons) or any(result.state in ("passed", "expected") for result in self.results)
+        return checked and not self.failures
 
     @property
     def failures(self) -> tuple[CheckResult, ...]:
@@ -75,8 +81,9 @@ class CheckReport:
             for row in self.comparisons
             if row.verdict in FINDINGS
         }
-        found = tuple(f"{backend}, {dtype}, {name}: {verdict}: {text}" for (backend, dtype, name, verdict), text in told.items())
-        return found + self.remarks
+        rows = (f"{backend}, {dtype}, {name}: {verdict}: {text}" for (backend, dtype, name, verdict), text in told.items())
+        notes = (f"{one.backend}, {one.dtype}, {one.check}: {one.message}" for one in self.results if one.is_noted)
+        return (*rows, *notes, *self.remarks)
 
     def to_frame(self) -> pd.DataFrame:
         """Return the judge's rows as a table; `harness.table.COLUMNS` says what its columns hold."""
@@ -96,6 +103,8 @@ class CheckReport:
             words += [f"{skipped} not applicable"] if skipped else []
             words += [f"{len(self.findings)} findings (report.findings)"] if self.findings else []
             return "\n".join([", ".join(words), *self._tell_reference()])
+        if not self.failures:
+            return f"{self.layer}: nothing was checked, {len(self.results)} not applicable"
         lines = [f"{self.layer} does not conform: {len(self.failures)} of {len(ran)} checks fail"]
         told = _tell_once(self.failures)
         lines += [f"  {line}" for line in told[:MOST_TOLD]]

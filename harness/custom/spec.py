@@ -29,7 +29,10 @@ class LayerSpec:
     `numpy.random.Generator` that returns arrays. `params` replaces the layer's own parameters: arrays by name, or a function
     of a generator. `constants` are the places of inputs that have no gradient; integer inputs have none anyway. `gradient`
     is for a backward pass that is no derivative of the forward pass on purpose (straight-through, reversed, scaled): a
-    formula whose derivative it is instead. Raises BadInput, naming the field, on anything else.
+    formula whose derivative it is instead. `modes` says how the layer is switched, where no methods `train()` and `eval()`,
+    flag `training` or word `mode` does it: `{"train": function, "eval": function}`, each called with the stranger's object.
+    `second_order` says that the backward pass of a torch or JAX function is meant to be differentiated itself: then it is a
+    failure, not a finding, where that gives another second derivative. Raises BadInput, naming the field, on anything else.
     """
 
     layer: Any
@@ -39,6 +42,8 @@ class LayerSpec:
     name: str = ""
     constants: tuple[int, ...] = ()
     gradient: Callable[..., Any] | None = None
+    modes: Mapping[str, Callable[[Any], Any]] | None = None
+    second_order: bool = False
     _is_factory: bool = field(default=False, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -46,6 +51,10 @@ class LayerSpec:
             raise BadInput(f"formula: {self.formula!r:.80}; accepted is a function formula(xp, params, *inputs), or None")
         if self.gradient is not None and not callable(self.gradient):
             raise BadInput(f"gradient: {self.gradient!r:.80}; accepted is a function gradient(xp, params, *inputs), or None")
+        if self.modes is not None and not _are_modes(self.modes):
+            raise BadInput(f"modes: {self.modes!r:.80}; accepted are {{'train': function, 'eval': function}} of a layer, or None")
+        if not isinstance(self.second_order, bool):
+            raise BadInput(f"second_order: {self.second_order!r:.80}; accepted are True and False")
         if not callable(self.inputs) and not (isinstance(self.inputs, Sequence) and len(self.inputs)):
             raise BadInput(
                 f"inputs: {self.inputs!r:.80}; accepted are a list with a shape or an array for each input, or a function of a "
@@ -84,6 +93,10 @@ class LayerSpec:
     def is_drawn(self) -> bool:
         """Whether all inputs are given by their shapes, so that their number, size and scale may be varied."""
         return not callable(self.inputs) and all(_is_shape(entry) for entry in self.inputs)
+
+
+def _are_modes(modes: Any) -> bool:
+    return isinstance(modes, Mapping) and set(modes) == {"train", "eval"} and all(map(callable, modes.values()))
 
 
 def _is_factory(layer: Any) -> bool:

@@ -25,6 +25,8 @@ def from_activation(
         raise BadInput(f"at: {at!r}; accepted are input, output: where the derivative is taken")
 
     class Activation(Wrapped):
+        keeps = ("x", "y")
+
         def forward(self, x: Any) -> Any:
             self.x, self.y = x, function(x)
             return np.array(self.y)  # the caller's own: whether he writes to it is not the function's matter

@@ -27,6 +27,8 @@ def adjust(
     back_out = np.argsort(output_axes) if output_axes is not None else None
 
     class Adjusted(Wrapped):
+        keeps, wraps_layer = ("inputs", "shapes"), True
+
         def forward(self, *inputs: Any) -> Any:
             if before is not None:
                 before(getattr(self.inner, "inner", None) or self.inner)

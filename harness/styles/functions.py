@@ -18,7 +18,8 @@ def from_functions(
 
     `params` holds the arrays that are parameters; `order` names the arguments of `forward`, and the gradients that
     `backward` returns, in turn: a name that is no parameter's is an input. Left out, it is the inputs, then `params`.
-    `extra` are further arguments, of which each forward pass gets fresh copies; they have no gradient. Raises BadInput
+    `extra` are further arguments, of which each forward pass gets fresh copies; they have no gradient, and are a list of each
+    layer's own, `extra`, in which a mode may be switched. Raises BadInput
     where `backward` returns another number of gradients than `order` names.
     """
     own = dict(params or {})
@@ -28,11 +29,14 @@ def from_functions(
         )
 
     class Functions(Wrapped):
+        keeps = ("names", "cache")
+        extra: list[Any]
+
         def forward(self, *inputs: Any) -> Any:
             self.names = list(order) or [*(f" {i}" for i in range(len(inputs))), *own]
             rest = iter(inputs)
             arguments = [self.params[name] if name in own else next(rest) for name in self.names]
-            y, self.cache = forward(*arguments, *deepcopy(list(extra)))
+            y, self.cache = forward(*arguments, *deepcopy(self.extra))
             return y
 
         def backward(self, dy: Any) -> Any:
@@ -45,4 +49,9 @@ def from_functions(
             self.grads = {name: part for name, part in zip(self.names, parts, strict=True) if name in own}
             return tuple(part for name, part in zip(self.names, parts, strict=True) if name not in own)
 
-    return name_factory(lambda: Functions(None, own), forward)
+    def build() -> Functions:
+        functions = Functions(None, own)
+        functions.extra = deepcopy(list(extra))
+        return functions
+
+    return name_factory(build, forward)

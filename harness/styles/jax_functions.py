@@ -30,6 +30,7 @@ def from_jax(
     class Jax(Wrapped):
         follows_dtype = True
         called = staticmethod(function)
+        keeps = ("inputs", "y", "pull")
 
         def forward(self, *inputs: Any) -> Any:
             import jax
@@ -47,7 +48,7 @@ def from_jax(
             with jax.enable_x64(True):
                 weights = [{k: jnp.asarray(v) for k, v in self.params.items()}] if params is not None else []
                 y = function(*before, *weights, *map(jnp.asarray, inputs), *extra)
-                return np.array(y[output] if isinstance(y, tuple | list) else y)
+                return np.array(_pick(y, output))
 
         def differentiate_forward(self, dy: Any, *inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
             plain = find_undecorated(function)
@@ -72,7 +73,7 @@ def from_jax(
                 given = dict(zip(places, floats, strict=True))
                 arguments = [given.get(i, jnp.asarray(value)) for i, value in enumerate(self.inputs)]
                 y = self.called(*before, *([weights] if params is not None else []), *arguments, *extra)
-                return y[output] if isinstance(y, tuple | list) else y
+                return _pick(y, output)
 
             return call
 
@@ -85,7 +86,34 @@ def from_jax(
             rest = iter(floats)
             return tuple(np.array(next(rest)) if value.dtype.kind == "f" else None for value in self.inputs)
 
+        def pull_twice(self, inputs: Sequence[Any], dy: Any, weights: Sequence[Any]) -> tuple[Any, ...]:
+            """Return the gradients, by the inputs of floats and by dy, of the sum of dx times the weights."""
+            self.inputs = [np.array(value) for value in inputs]
+            places = [i for i, value in enumerate(self.inputs) if value.dtype.kind == "f"]
+            call = self._bind(places)
+            return _differentiate_pull(
+                lambda floats: call(dict(self.params), floats), [self.inputs[i] for i in places], dy, weights
+            )
+
     return name_factory(lambda: Jax(None, params or {}), function)
+
+
+def _pick(y: Any, place: int) -> Any:
+    """Return one of several outputs."""
+    return y[place] if isinstance(y, tuple | list) else y
+
+
+def _differentiate_pull(call: Callable[..., Any], floats: Sequence[Any], dy: Any, weights: Sequence[Any]) -> tuple[Any, ...]:
+    """Return the gradients, by the inputs and by dy, of the sum of dx times the weights."""
+    import jax
+
+    def weigh(given: Any, upstream: Any) -> Any:
+        _, pull = jax.vjp(call, given)
+        return sum((part * weight).sum() for part, weight in zip(pull(upstream)[0], weights, strict=True))
+
+    with jax.enable_x64(True):
+        by_floats, by_dy = jax.grad(weigh, argnums=(0, 1))(list(floats), np.array(dy))
+    return (*(np.array(part) for part in by_floats), np.array(by_dy))
 
 
 def find_undecorated(function: Any) -> Callable[..., Any] | None:

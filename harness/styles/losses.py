@@ -18,6 +18,8 @@ def from_loss_pair(loss: Callable[..., Any], grad: Callable[..., Any], *, target
     """
 
     class LossPair(Wrapped):
+        keeps = ("given",)
+
         def forward(self, x: Any, t: Any) -> Any:
             self.given = (t, x) if target_first else (x, t)
             return loss(*self.given)
@@ -33,6 +35,8 @@ def from_loss(loss: Callable[..., Any]) -> Make:
     """Return a factory of layers with the inputs x and t around a function `loss(x, t)` that returns the loss and dx."""
 
     class Loss(Wrapped):
+        keeps = ("dx",)
+
         def forward(self, x: Any, t: Any) -> Any:
             y, self.dx = loss(x, t)
             return y

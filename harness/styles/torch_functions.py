@@ -28,6 +28,7 @@ def from_torch(function: Any, *, extra: Sequence[Any] = (), output: int = 0) -> 
 
     class Torch(Wrapped):
         follows_dtype = True
+        keeps = ("inputs", "weights", "y")
 
         def forward(self, *inputs: Any) -> Any:
             import torch
@@ -44,6 +45,8 @@ def from_torch(function: Any, *, extra: Sequence[Any] = (), output: int = 0) -> 
 
             if self.inner is None:
                 return call(*arguments)
+            floats = [one.dtype for one in (*arguments, *self.weights.values()) if _is_float(one)]
+            self.inner.to(floats[0] if floats else None)  # for its buffers, such as running means
             names = dict(zip(self.weights, (name for name, _ in self.inner.named_parameters()), strict=True))
             return torch.func.functional_call(self.inner, {names[k]: v for k, v in self.weights.items()}, arguments)
 
@@ -64,6 +67,21 @@ def from_torch(function: Any, *, extra: Sequence[Any] = (), output: int = 0) -> 
         @property
         def is_autodiff(self) -> bool:
             return not _holds_custom(self.y.grad_fn)
+
+        def pull_twice(self, inputs: Sequence[Any], dy: Any, weights: Sequence[Any]) -> tuple[Any, ...]:
+            """Return the gradients, by the inputs of floats and by dy, of the sum of dx times the weights."""
+            import torch
+
+            given = [_make_tensor(value) for value in inputs]
+            self.weights = {name: _make_tensor(value) for name, value in self.params.items()}
+            leaves, upstream = [one for one in given if one.requires_grad], _make_tensor(dy)
+            with torch.enable_grad():
+                y = self._call(*given, *extra)
+                y = y[output] if isinstance(y, tuple | list) else y
+                dx = torch.autograd.grad(y, leaves, upstream, create_graph=True, allow_unused=True, materialize_grads=True)
+                total: Any = sum((part * torch.from_numpy(np.array(w))).sum() for part, w in zip(dx, weights, strict=True))
+                total.backward()  # `grad` would leave out what leads to none of the leaves: the refusal of once_differentiable
+            return tuple(np.zeros(one.shape) if one.grad is None else one.grad.numpy().copy() for one in (*leaves, upstream))
 
     def build() -> Torch:
         module = deepcopy(function) if hasattr(function, "named_parameters") else None
@@ -138,6 +156,10 @@ def _holds_custom(node: Any) -> bool:
             return True
         waiting += [following for following, _ in one.next_functions]
     return False
+
+
+def _is_float(value: Any) -> bool:
+    return bool(hasattr(value, "is_floating_point") and value.is_floating_point())
 
 
 def _make_tensor(value: Any) -> Any:

@@ -30,9 +30,13 @@ class Wrapped:
     """A stranger's object, `inner`, and the dicts `params` and `grads` beside it.
 
     `follows_dtype` says that every operation inside is known to be one of the dtype that comes in, as the frameworks' are.
+    `keeps` names the attributes in which a forward pass leaves all that its backward pass reads, where that is so: whoever
+    puts them back may go back through an earlier pass. `wraps_layer` says that `inner` is a layer with another such pass.
     """
 
     follows_dtype = False
+    keeps: tuple[str, ...] | None = None
+    wraps_layer = False
 
     def __init__(self, inner: Any, params: Mapping[str, Any]) -> None:
         self.inner = inner

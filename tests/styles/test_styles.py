@@ -190,6 +190,17 @@ def test_a_module_of_torch_keeps_its_own_parameters():
     assert module.weight.grad is None
 
 
+def test_the_buffers_of_a_module_follow_the_dtype():
+    def formula(xp, params, x):
+        centred = x - xp.mean(x, axis=0, keepdims=True)
+        var = xp.mean(centred * centred, axis=0, keepdims=True)
+        return params["weight"] * centred / xp.sqrt(var + 1e-5) + params["bias"]
+
+    module, given = torch.nn.BatchNorm1d(3), np.random.default_rng(0).standard_normal((6, 3))
+    assert check_layer(LayerSpec(styles.from_torch(module), formula, [given], name="norm"), against=[]).passed
+    assert module.running_mean.dtype == torch.float32
+
+
 def test_an_input_that_a_function_of_torch_ignores_has_the_gradient_0():
     spec = LayerSpec(
         styles.from_torch(lambda a, b: a * 2 + 0 * b.detach()), lambda xp, params, a, b: a * 2 + 0 * b, [(3, 2), (3, 2)]

@@ -1,0 +1,66 @@
+"""Points at and beside kinks come in; that the hull of gradients around them is found must hold."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from harness.custom.contracts.nearby import Neighbourhood
+from tests.custom.contracts.asking import draw
+
+
+class Absolute:
+    def forward(self, x: Any) -> Any:
+        self.sign = np.sign(x)
+        return np.abs(x)
+
+    def backward(self, dy: Any) -> Any:
+        return dy * self.sign
+
+
+class Largest:
+    def forward(self, x: Any) -> Any:
+        self.where = x == x.max(axis=1, keepdims=True)
+        return x.max(axis=1)
+
+    def backward(self, dy: Any) -> Any:
+        return dy[:, None] * self.where
+
+
+def find(formula: Any, value: float, kind: Any = Largest) -> tuple[Neighbourhood, Any]:
+    subject = draw(kind, formula, [(3, 4)])
+    near = Neighbourhood(subject, (np.full((3, 4), value),))
+    near.sample(1)
+    return near, subject.dy
+
+
+def test_both_sides_of_every_entry_are_met_at_once() -> None:
+    near, dy = find(lambda xp, params, x: xp.abs(x), 0.0, Absolute)
+    low, high = near.find_ends(0)
+    np.testing.assert_allclose(low, -np.abs(dy))
+    np.testing.assert_allclose(high, np.abs(dy))
+
+
+def test_ties_are_met_by_looking_further_at_the_entry_in_question() -> None:
+    near, dy = find(lambda xp, params, x: xp.max(x, axis=1), 1.0)
+    for index in ((0, 3), (2, 1)):
+        got = np.zeros((3, 4))
+        got[np.arange(3), 0] = dy
+        got[index[0], 0], got[index] = 0, dy[index[0]]
+        assert near.find_wrong_entry(0, got) is None
+        assert not near.has_wrong_sum(0, got)
+
+
+def test_an_entry_beyond_and_a_sum_beyond_are_found() -> None:
+    near, dy = find(lambda xp, params, x: xp.max(x, axis=1), 1.0)
+    each = np.repeat(dy[:, None], 4, axis=1)
+    assert near.find_wrong_entry(0, each) is None
+    assert near.has_wrong_sum(0, each)
+    each[1, 2] *= 1.01
+    assert near.find_wrong_entry(0, each) == (1, 2)
+
+
+def test_where_slopes_grow_without_limit_nothing_is_wrong() -> None:
+    near, _ = find(lambda xp, params, x: xp.sqrt(xp.abs(x)), 0.0, Absolute)
+    assert near.find_wrong_entry(0, np.full((3, 4), 1e9)) is None
