@@ -4,14 +4,14 @@
 #   make test     the tests, and the examples in the docstrings
 #   make check    ruff and mypy
 #   make docs     the documentation, into build/docs/html, with every example in it run
-#   make bench    speed, measured against the frameworks' own, and what each check of the judge costs
+#   make bench    speed, measured against the frameworks' own, what each check of the judge costs, and what is found of the zoo
 #   make train    train on real data alone
 #   make selftest plant faults and count what is found, beside five other tools, and false alarms: into reports/latest
 #   make clean    remove what the targets made
 #
 # Settings: PYTHON (3.11 or newer), CASES, DTYPES, NETWORKS and MUTATED (of the selftest), SEED, RUN (the report's folder),
-# PYTEST_ARGS, and TORCH_INDEX, an index of packages to look for torch in besides the usual one, for instance PyTorch's
-# own of builds without CUDA.
+# ZOO_SEEDS (of the zoo's right layers in bench), PYTEST_ARGS, and TORCH_INDEX, an index of packages to look for torch in
+# besides the usual one, for instance PyTorch's own of builds without CUDA.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -26,6 +26,7 @@ CASES ?= 600
 DTYPES ?= all
 NETWORKS ?= 200
 MUTATED ?= 10
+ZOO_SEEDS ?= 100
 SEED ?= 1
 RUN ?= reports/latest
 
@@ -65,6 +66,7 @@ bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks.reference_speed || red=1; \
 	$(BIN)/python -m benchmarks.run_speed || red=1; \
 	$(BIN)/python -m benchmarks.judge_speed || red=1; \
+	$(BIN)/python -m benchmarks.zoo --seeds $(ZOO_SEEDS) || red=1; \
 	exit $$red
 
 train: $(INSTALLED)

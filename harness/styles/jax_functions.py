@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,7 @@ def from_jax(
             import jax
 
             self.inputs = [np.array(value) for value in inputs]
-            places = [i for i, value in enumerate(self.inputs) if value.dtype.kind == "f"]
+            places = _find_floats(self.inputs)
             with jax.enable_x64(True):
                 self.y, self.pull = jax.vjp(self._bind(places), dict(self.params), [self.inputs[i] for i in places])
             return np.array(self.y)
@@ -61,10 +62,7 @@ def from_jax(
 
         @property
         def is_autodiff(self) -> bool:
-            import jax
-
-            with jax.enable_x64(True):
-                return "custom_" not in str(jax.make_jaxpr(self._bind(range(len(self.inputs))))(dict(self.params), self.inputs))
+            return not _holds_custom(self._bind(range(len(self.inputs))), dict(self.params), self.inputs)
 
         def _bind(self, places: Sequence[int]) -> Callable[..., Any]:
             import jax.numpy as jnp
@@ -89,13 +87,23 @@ def from_jax(
         def pull_twice(self, inputs: Sequence[Any], dy: Any, weights: Sequence[Any]) -> tuple[Any, ...]:
             """Return the gradients, by the inputs of floats and by dy, of the sum of dx times the weights."""
             self.inputs = [np.array(value) for value in inputs]
-            places = [i for i, value in enumerate(self.inputs) if value.dtype.kind == "f"]
+            places = _find_floats(self.inputs)
             call = self._bind(places)
-            return _differentiate_pull(
-                lambda floats: call(dict(self.params), floats), [self.inputs[i] for i in places], dy, weights
-            )
+            return _differentiate_pull(partial(call, dict(self.params)), [self.inputs[i] for i in places], dy, weights)
 
     return name_factory(lambda: Jax(None, params or {}), function)
+
+
+def _holds_custom(call: Callable[..., Any], params: Any, inputs: Any) -> bool:
+    """Whether what a call does holds a derivative rule of somebody's own."""
+    import jax
+
+    with jax.enable_x64(True):
+        return "custom_" in str(jax.make_jaxpr(call)(params, inputs))
+
+
+def _find_floats(values: Sequence[Any]) -> list[int]:
+    return [i for i, value in enumerate(values) if value.dtype.kind == "f"]
 
 
 def _pick(y: Any, place: int) -> Any:
