@@ -39,7 +39,9 @@ def from_jax(
             self.inputs = [np.array(value) for value in inputs]
             places = _find_floats(self.inputs)
             with jax.enable_x64(True):
-                self.y, self.pull = jax.vjp(self._bind(places), dict(self.params), [self.inputs[i] for i in places])
+                weights = {name: jax.numpy.asarray(value) for name, value in self.params.items()}
+                floats = [jax.numpy.asarray(self.inputs[i]) for i in places]
+                self.y, self.pull = jax.vjp(self._bind(places), weights, floats)
             return np.array(self.y)
 
         def evaluate(self, *inputs: Any) -> Any:
@@ -79,7 +81,7 @@ def from_jax(
             import jax
 
             with jax.enable_x64(True):
-                weights, floats = self.pull(np.array(dy))
+                weights, floats = self.pull(jax.numpy.asarray(np.array(dy)))
             self.grads = {name: np.array(value) for name, value in weights.items()}
             rest = iter(floats)
             return tuple(np.array(next(rest)) if value.dtype.kind == "f" else None for value in self.inputs)

@@ -216,6 +216,19 @@ def test_torch_and_jax_refuse_what_cannot_be_called():
             wrap(3)
 
 
+def test_a_backward_pass_in_jax_is_given_jax_arrays_as_it_is_in_training():
+    given = []
+    cube = jax.custom_vjp(lambda params, x: params["g"] * x**3)
+    cube.defvjp(
+        lambda params, x: (params["g"] * x**3, (params["g"], x)),
+        lambda kept, dy: (given.extend([*kept, dy]), ({"g": dy * kept[1] ** 3}, 3 * dy * kept[0] * kept[1] ** 2))[1],
+    )
+    layer = styles.from_jax(cube, params={"g": np.array([2.0])})()
+    layer.forward(np.array([3.0]))
+    assert layer.backward(np.array([5.0]))[0].tolist() == [270.0]
+    assert [isinstance(value, jax.Array) for value in given] == [True] * 3
+
+
 def test_a_function_of_jax_with_parameters_leaves_64_bit_numbers_switched_off():
     before = jax.config.jax_enable_x64
     make = styles.from_jax(lambda params, x: x * params["g"], params={"g": np.array([2.0, -3.0])})
