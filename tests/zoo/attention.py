@@ -111,8 +111,8 @@ def attention_formula(xp, params, q, k, v):
     scores = xp.matmul(q, xp.permute_dims(k, (0, 2, 1))) / math.sqrt(q.shape[2])
     place = xp.arange(q.shape[1])
     visible = place[None, :, None] >= place[None, None, :]
-    shifted = scores - xp.max(scores, axis=-1, keepdims=True)
-    e = xp.where(visible, xp.exp(shifted), xp.zeros_like(shifted))
+    scores = xp.where(visible, scores, xp.zeros_like(scores) - 1e9)
+    e = xp.exp(scores - xp.max(scores, axis=-1, keepdims=True))
     return xp.matmul(e / xp.sum(e, axis=-1, keepdims=True), v)
 
 
