@@ -20,12 +20,14 @@ import numpy as np
 from harness.core import DTYPES, PASSING, USUAL_DTYPES, Array, Backend, BadInput, Comparison, Outcome, Problem
 from harness.custom.contracts.contract import Contract, NotApplicable, Note, look
 from harness.custom.contracts.subject import Subject
+from harness.custom.conventions import excuse_kinks
 from harness.custom.diagnose import Diagnosis, diagnose_layer
 from harness.custom.differences import NoSlope
 from harness.custom.reference import Reference, describe_references
 from harness.custom.report import CheckReport, CheckResult, ConformanceError
 from harness.custom.spec import LayerSpec
 from harness.custom.stability import find_unstable
+from harness.custom.states import explain_states
 from harness.custom.trials import VARIATIONS, Trial, TrialId, draw_again, draw_trials
 from harness.custom.unaided import find_visible, judge_unaided
 from harness.discovery import find_backends, find_contracts
@@ -47,6 +49,7 @@ PROMOTED = Diagnosis(
     "a float64 number or array inside turns float32 into float64, as np.sqrt(2 / np.pi) does since NumPy 2: float(...) of a "
     "number keeps the dtype of the array, and so does .astype(x.dtype) of an array",
 )
+SAYING: Mapping[str, str] = {"shape": "shape", "error": "raises"}
 OnFail = Literal["raise", "warn", "report"]
 
 
@@ -182,10 +185,11 @@ def _check(
         found = _judge(trials, backends, programs, references) if wanted & set(VALUES) else []
         rows += found
         summed = [_skip_unjudged(one, spec, found) for one in _sum_up(found, dtype, backends, len(trials))]
-        results += [_diagnose(one, found, trials) for one in summed if one.check in wanted]
+        own = [_diagnose(one, found, trials) for one in summed if one.check in wanted]
         stopped = _find_stop(found)
         subjects = [Subject(trial, _find_runs(trial, backends, programs)) for trial in (*before, usual[0])]
-        results += [_put_to_each(contract, subjects, dtype, stopped) for contract in CONTRACTS if contract.name in wanted]
+        own += [_put_to_each(contract, subjects, dtype, stopped) for contract in CONTRACTS if contract.name in wanted]
+        results += explain_states(own, subjects[-1])
     told = _tell_reference(references, rows, backends[1:]) if spec.is_unaided and wanted & set(VALUES) else ""
     unstable = find_unstable(rows)
     remarks = tuple(f"numpy, {dtype}, {name}: {words}" for (dtype, name), words in unstable.items())
@@ -228,7 +232,9 @@ def _judge(
             result.comparisons += rows
             references += [reference] if reference else []
         elif trial.declared is trial.kind:
-            run_problem(trial.problem, backends, {trial.node: trial.kind}, {}, ready, result)
+            found = ShardResult()
+            run_problem(trial.problem, backends, {trial.node: trial.kind}, {}, ready, found)
+            result.comparisons += excuse_kinks(found.comparisons, trial, backends)
         else:
             result.comparisons += _judge_declared(trial, backends)
     return result.comparisons
@@ -319,7 +325,9 @@ def _diagnose(result: CheckResult, rows: Sequence[Comparison], trials: Sequence[
     for name, some in _find_wrong(own, trials).items() if result.check == "gradients" else ():
         said[name] = _explain_quantity(some, name)
     told = "; ".join(f"{name}: {found.words}" for name, found in said.items())
-    return replace(result, diagnosis=told, causes=tuple(dict.fromkeys(one.cause for one in said.values() if one.cause)))
+    plain = {SAYING[row.verdict] for row in own if row.verdict in SAYING}  # such a verdict is its own diagnosis
+    causes = dict.fromkeys([one.cause for one in said.values() if one.cause] + sorted(plain))
+    return replace(result, diagnosis=told, causes=tuple(causes))
 
 
 def _explain_quantity(trials: Sequence[Trial], quantity: str) -> Diagnosis:

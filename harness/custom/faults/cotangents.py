@@ -47,6 +47,8 @@ def _turn(dy: Array) -> Iterator[tuple[str, str, str, Array]]:
         if order != tuple(range(dy.ndim)) and dy.size > 1:
             words = f"dy is reshaped where its axes {list(order)} must be transposed, or the other way round"
             yield "transposed", f"reshaped {order}", words, turned.reshape(dy.shape)
+            back = np.argsort(order)
+            yield "transposed", f"reshaped back {order}", words, dy.reshape(turned.shape).transpose(back)
             if turned.shape == dy.shape:
                 yield "transposed", f"transposed {order}", f"dy is transposed, its axes in the order {list(order)}", turned
 

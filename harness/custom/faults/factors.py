@@ -41,6 +41,10 @@ def call_factor(scene: Scene, factor: float) -> Iterator[tuple[str, str, str]]:
         for power, words in ((0.5, "not divided by the root"), (-0.5, "divided by the root once too often")):
             if size > 1 and _is(factor, size**power):
                 yield "size-factor", f"{name}**{power}", f"it is {factor:.7g} times the truth, {size}**{power}: {words} of {name}"
+            for off in (-1, 1):
+                if size + off > 0 and _is(factor, (size / (size + off)) ** power):
+                    said = f"it is {factor:.7g} times the truth, ({size}/{size + off})**{power}, and {size} is {name}"
+                    yield "size-factor", f"{name}{off:+d}**{power}", f"{said}: {size + off} for {size} under a root"
     yield "factor", f"factor {factor:.4g}", f"it is {factor:.7g} times the truth, a constant factor"
 
 

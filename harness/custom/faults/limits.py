@@ -12,7 +12,7 @@ from harness.custom.faults.factors import fit_factor
 from harness.custom.faults.masks import find_wrong
 from harness.custom.scene import Fault, Scene
 
-RANK = 119
+RANK = 117
 BY_CHANCE = 1e-4  # the most often that wrong entries may lie on one side of a limit when they lie anywhere
 
 

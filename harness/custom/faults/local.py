@@ -10,26 +10,24 @@ from harness.core import Array
 from harness.custom.faults.masks import find_wrong
 from harness.custom.scene import Fault, Scene
 
-RANK = 110
+RANK = 88
 
 
 def predict(scene: Scene) -> Iterator[Fault]:
-    """Yield errors that are confined: to what lies beyond a limit, to one entry, to one slice, to entries that are 0."""
+    """Yield errors that are confined: to what lies beyond a limit, to one entry, to one slice."""
     wrong = find_wrong(scene)
     places = np.argwhere(wrong)
     if not len(places) or len(places) == scene.truth.size:
         return
     mended = np.where(wrong, scene.got, scene.truth)
     limit = float(np.abs(scene.got).max())
-    if (np.abs(scene.truth[wrong]) > limit).all() and np.allclose(np.abs(scene.got[wrong]), limit, rtol=1e-6):
+    various = np.ptp(np.abs(scene.truth[wrong])) > 1e-6 * limit  # what is the same everywhere was bounded by the formula itself
+    if various and (np.abs(scene.truth[wrong]) > limit).all() and np.allclose(np.abs(scene.got[wrong]), limit, rtol=1e-6):
         yield Fault("clipped", "clipped", f"it is clipped at {limit:.7g}", mended)
     if len(places) == 1:
         index = "".join(f"[{i}]" for i in places[0])
         yield Fault("one-element", "one entry", f"a single entry is wrong, {scene.quantity}{index}", mended)
     yield from _find_slice(scene, places, mended)
-    if not scene.got[wrong].any():
-        words = f"{len(places)} of {scene.truth.size} entries are 0, the others are right"
-        yield Fault("mask", "some 0", words, mended)
 
 
 def _find_slice(scene: Scene, places: Array, mended: Array) -> Iterator[Fault]:

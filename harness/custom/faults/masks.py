@@ -26,8 +26,19 @@ def predict(scene: Scene) -> Iterator[Fault]:
                 change = _at(one.index, branch)
                 said = f"{words} of {one.text}"
                 yield Fault("mask", f"{one.index} {name}", said, scene.pull(tamper=change))
+            words = f"the mask of {one.text} looks at dy"
+            yield Fault("mask", f"{one.index} dy", words, scene.pull(tamper=_at(one.index, partial(_look_at, scene.dy))))
     yield from _move_thresholds(scene)
     yield from _share_ties(scene)
+
+
+def _look_at(dy: Array, call: Call) -> Any:
+    """Return the value with the gradient of the branches that dy chooses."""
+    if np.shape(call.operation.value) != dy.shape:
+        return None
+    where = make_autograd_namespace().where
+    one, other = call.arguments[-2:]
+    return stand_in(call.value, where(dy > 0, one, other))
 
 
 def _list_branches(name: str) -> Iterator[tuple[str, str, Callable[[Call], Any]]]:
