@@ -38,7 +38,7 @@ def explain_states(results: Sequence[CheckResult], subject: Subject) -> list[Che
             found = RAISES if check in raising else explain(subject)
             if found is not None:
                 return [_explain(one, check, found) for one in results]
-    return list(results)
+    return list(results) if named else [_explain(one, one.check, RAISES) if one.check in raising else one for one in results]
 
 
 def _explain(result: CheckResult, check: str, found: Diagnosis) -> CheckResult:

@@ -64,7 +64,7 @@ def call_size(scene: Scene, factor: float) -> Iterator[tuple[str, str, str]]:
 
 
 def _is(factor: float, value: float) -> bool:
-    return abs(factor - value) <= 1e-5 * abs(factor - 1)
+    return abs(factor - value) <= 1e-4 * abs(factor - 1)
 
 
 def list_sizes(scene: Scene) -> dict[str, int]:

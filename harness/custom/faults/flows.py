@@ -72,10 +72,11 @@ def _go_back_by(place: int, other: Array, call: Call) -> Any:
 
 
 def _turn_cotangent(place: int, call: Call) -> Any:
-    given = call.arguments
+    """Return the operation's value, with the gradient of one argument for the transpose of what comes back."""
+    given, ndim = call.arguments, np.ndim(call.operation.value)
     kept = call.repeat(*[value if i != place else detach(value) for i, value in enumerate(given)])
-    moved = make_autograd_namespace().permute_dims(call.repeat(*[v if i == place else detach(v) for i, v in enumerate(given)]),
-                                                   (*range(np.ndim(call.operation.value) - 2), -1, -2))  # fmt: skip
+    alone = call.repeat(*[value if i == place else detach(value) for i, value in enumerate(given)])
+    moved = make_autograd_namespace().permute_dims(alone, (*range(ndim - 2), ndim - 1, ndim - 2))
     return kept + (moved - detach(moved))
 
 

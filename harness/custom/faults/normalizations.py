@@ -33,28 +33,34 @@ def predict(scene: Scene) -> Iterator[Fault]:
                 )
 
 
-def _go_back(index: int, axis: int, rule: Callable[[Any, Any, Any], Any], call: Call) -> Any:
+def _go_back(index: int, axis: int, rule: Callable[..., Any], call: Call) -> Any:
     """Return the quotient with the rule's gradient, and what was reduced before it without any."""
     if call.operation.index < index:
         return detach(call.value) if call.operation.name in REDUCTIONS else None
     if call.operation.index != index:
         return None
     xp = make_autograd_namespace()
-    u = call.arguments[0] / detach(call.arguments[1])
-    return stand_in(call.value, rule(u, call.operation.value, lambda value: xp.mean(value, axis=axis, keepdims=True)))
+    size = call.operation.arguments[1]
+    u = call.arguments[0] / size
+    return stand_in(call.value, rule(u, call.operation.value, size, lambda value: xp.mean(value, axis=axis, keepdims=True)))
 
 
-def _soften(u: Any, h: Any, mean: Callable[[Any], Any]) -> Any:
+def _soften(u: Any, h: Any, size: Any, mean: Callable[[Any], Any]) -> Any:
     count = np.size(h) / np.size(detach(mean(h)))
     return u - h * mean(u) * count
 
 
-def _center(u: Any, h: Any, mean: Callable[[Any], Any]) -> Any:
+def _center(u: Any, h: Any, size: Any, mean: Callable[[Any], Any]) -> Any:
     return u - mean(u) - h * mean(h * u)
 
 
-def _scale(u: Any, h: Any, mean: Callable[[Any], Any]) -> Any:
+def _scale(u: Any, h: Any, size: Any, mean: Callable[[Any], Any]) -> Any:
     return u - h * mean(h * u)
 
 
-RULES = {"softmax": _soften, "norm": _center, "scale": _scale}
+def _scale_outside(u: Any, h: Any, size: Any, mean: Callable[[Any], Any]) -> Any:
+    """Return the same for an author who divides by the cube of the size behind the sum, not within it."""
+    return u - h * size * mean(h * u / size)
+
+
+RULES = {"softmax": _soften, "norm": _center, "scale": _scale, "scale outside": _scale_outside}
