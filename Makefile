@@ -76,7 +76,7 @@ selftest: $(INSTALLED)
 	@$(BIN)/harness selftest --networks $(NETWORKS) --mutated $(MUTATED) --against all --seed $(SEED) --out $(RUN)
 
 clean:
-	rm -rf .venv build dist reports/latest .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv build dist reports/latest .harness .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find harness reference_layers tests benchmarks docs examples -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(INSTALLED): pyproject.toml constraints.txt

@@ -358,12 +358,12 @@ class Others(Counts):
 
 CHECKS = ["gradients", "linear_in_cotangent", "deterministic"]
 
-@parametrize_with_checks([LayerSpec(Counts, layers.swish, [(6, 5)])], checks=CHECKS)
+@parametrize_with_checks([LayerSpec(Counts, layers.swish, [(6, 5)])], checks=CHECKS, shrink=False)
 class TestCounts:
     def test_layers(self, layer, check):
         check(layer)
 
-@parametrize_with_checks([LayerSpec(Others, layers.swish, [(6, 5)])], checks=CHECKS)
+@parametrize_with_checks([LayerSpec(Others, layers.swish, [(6, 5)])], checks=CHECKS, shrink=False)
 class TestOthers:
     def test_layers(self, layer, check):
         check(layer)

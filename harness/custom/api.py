@@ -7,12 +7,14 @@ included, becomes a result.
 
 from __future__ import annotations
 
+import re
 import time
 import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -25,6 +27,8 @@ from harness.custom.diagnose import Diagnosis, diagnose_layer
 from harness.custom.differences import NoSlope
 from harness.custom.reference import Reference, describe_references
 from harness.custom.report import CheckReport, CheckResult, ConformanceError
+from harness.custom.shrink import Found, Reason
+from harness.custom.smallest import find_examples
 from harness.custom.spec import LayerSpec
 from harness.custom.stability import find_unstable
 from harness.custom.states import explain_states
@@ -60,7 +64,7 @@ def check_layer(
     dtypes: Sequence[str] = USUAL_DTYPES, against: Sequence[str] | None = FRAMEWORKS, checks: Collection[str] | None = None,
     seed: int = 0, cases: int = len(VARIATIONS), expected_failures: Mapping[str, str] | None = None,
     on_fail: OnFail = "raise", constants: Sequence[int] = (), name: str = "", gradient: Callable[..., Any] | None = None,
-    again: Collection[TrialId] = (),
+    again: Collection[TrialId] = (), shrink: bool | None = None, folder: str | Path = ".harness",
 ) -> CheckReport:  # fmt: skip
     """Return what every check found about a hand-written layer.
 
@@ -71,6 +75,8 @@ def check_layer(
     `cases` is the number of trials in each dtype.
     `expected_failures` gives for the name of a check the reason why it may fail; where it does not fail, that is a failure.
     `again` names trials of earlier runs, which are tried before the usual ones.
+    `shrink` asks for the smallest case of what fails, and `folder` takes its files where the layer can be imported: a case for
+    `harness replay`, and a script that shows it without the harness; None shrinks unless `on_fail` is "report".
     Raises ConformanceError, an AssertionError, when the layer does not conform and `on_fail` is "raise"; "warn" warns
     instead, "report" only returns. Raises BadInput on a wrong setting.
 
@@ -94,9 +100,10 @@ def check_layer(
         raise BadInput(f"again: {wrong[0]!r}; accepted are trials: TrialId(seed, index, dtype)")
     backends = [find_backends()["numpy"], *_find_frameworks(against, spec.is_unaided)]
     start, state = time.perf_counter(), np.random.get_state()
+    into = Path(folder) if (on_fail != "report" if shrink is None else shrink) else None
     try:
         with quiet():
-            report = _check(spec, backends, dtypes, cases, seed, wanted, expected, again)
+            report = _check(spec, backends, dtypes, cases, seed, wanted, expected, again, into)
     finally:
         np.random.set_state(state)
     return _hand_out(replace(report, seconds=time.perf_counter() - start), on_fail)
@@ -176,13 +183,15 @@ def _find_frameworks(against: Sequence[str] | None, idle: bool = False) -> list[
 
 def _check(
     spec: LayerSpec, backends: Sequence[Backend], dtypes: Sequence[str], cases: int, seed: int, wanted: frozenset[str],
-    expected: Mapping[str, str], again: Collection[TrialId],
+    expected: Mapping[str, str], again: Collection[TrialId], into: Path | None,
 ) -> CheckReport:  # fmt: skip
     results, rows, references = list[CheckResult](), list[Comparison](), list[Reference]()
+    every = dict[str, list[Trial]]()
     for dtype in dtypes:
         before, usual = list(draw_again(spec, dtype, again, cases, seed)), list(draw_trials(spec, dtype, cases, seed))
         trials, programs = [*before, *usual], dict[str, Programs]()
-        found = _judge(trials, backends, programs, references) if wanted & set(VALUES) else []
+        every[dtype] = trials
+        found = judge_trials(trials, backends, programs, references) if wanted & set(VALUES) else []
         rows += found
         summed = [_skip_unjudged(one, spec, found) for one in _sum_up(found, dtype, backends, len(trials))]
         own = [_diagnose(one, found, trials) for one in summed if one.check in wanted]
@@ -193,7 +202,37 @@ def _check(
     told = _tell_reference(references, rows, backends[1:]) if spec.is_unaided and wanted & set(VALUES) else ""
     unstable = find_unstable(rows)
     remarks = tuple(f"numpy, {dtype}, {name}: {words}" for (dtype, name), words in unstable.items())
-    return CheckReport(spec.name, tuple(_expect(results, expected)), tuple(rows), reference=told, remarks=remarks)
+    report = CheckReport(spec.name, tuple(_expect(results, expected)), tuple(rows), reference=told, remarks=remarks)
+    if into is None or report.passed:
+        return report
+    frameworks = [backend.framework for backend in backends if backend.variant == "formula"]
+    return replace(report, examples=find_examples(spec, report.failures, every, list_reasons, frameworks, into))
+
+
+def list_reasons(trial: Trial, check: str) -> dict[Reason, Found]:
+    """Return why the trial fails the check, with no framework beside the layer; nothing where it passes."""
+    if check not in VALUES:
+        try:
+            broken = look(next(contract for contract in CONTRACTS if contract.name == check), Subject(trial))
+        except NotApplicable:
+            return {}
+        told = broken if isinstance(broken, str) else ""
+        return {Reason(check, words=re.sub(r"\d+", "#", told)): Found(told)} if told else {}
+    rows = [row for row in judge_trials([trial], [find_backends()["numpy"]], {}, []) if row.node in (trial.node, "network")]
+    wanted = [row for row in rows if row.node == "network" or (row.quantity == "y") is (check == "forward")]
+    return {_name_reason(check, row): Found(row.message, _count_bounds(row)) for row in wanted if row.verdict not in PASSING}
+
+
+def _name_reason(check: str, row: Comparison) -> Reason:
+    """Return the reason of a failing row: of what was raised its kind and place, for the rest of the text may name sizes."""
+    raised = re.sub(r":.*?(\(line [^()]*\))?$", r" \1", row.message) if row.verdict == "error" else ""
+    return Reason(check, row.node, row.quantity, row.verdict, row.culprit, raised)
+
+
+def _count_bounds(row: Comparison) -> float:
+    """Return how many times what rounding can do in its own dtype the row is off."""
+    known = [row.local_error_in_bounds, row.network_error_in_bounds, row.noise_error_in_bounds]
+    return max((value for value in known if not np.isnan(value)), default=float("nan"))
 
 
 def _tell_reference(references: Sequence[Reference], rows: Sequence[Comparison], idle: Sequence[Backend]) -> str:
@@ -217,7 +256,7 @@ def _skip_unjudged(result: CheckResult, spec: LayerSpec, rows: Sequence[Comparis
     return result
 
 
-def _judge(
+def judge_trials(
     trials: Iterable[Trial], backends: Sequence[Backend], programs: dict[str, Programs], references: list[Reference]
 ) -> list[Comparison]:
     """Return the judge's rows; what a backend prepared for a graph serves all trials of its sizes.

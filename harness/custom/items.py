@@ -48,7 +48,7 @@ class SharedRun:
         again = sorted({one for found in self.recalled.values() for one in found})[:MOST]
         self.recalled = {name: tuple(one for one in found if one in again) for name, found in self.recalled.items()}
         try:
-            return check_layer(self.spec, **{**self.settings, "on_fail": "report", "again": again})
+            return check_layer(self.spec, **{"shrink": True, **self.settings, "on_fail": "report", "again": again})
         except Exception as error:  # reason: it is kept, for every check to raise
             self.error = error
             raise

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from harness.core import FINDINGS, Comparison
+from harness.custom.example import Example
 
 if TYPE_CHECKING:
     import pandas as pd
 
 State = Literal["passed", "failed", "expected", "unexpected pass", "skipped"]
-MOST_TOLD, WIDEST = 8, 600
+MOST_LINES, WIDEST = 19, 600
+UNTOLD = "noise-unknown"
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ class CheckReport:
 
     `results` holds one entry for each check, dtype and backend; `comparisons` the rows of the judge behind them;
     `reference` says, where no formula was given, what the gradients were held against, and how small a fault that shows;
-    `remarks` what else is worth knowing of the layer.
+    `remarks` what else is worth knowing of the layer; `examples` the smallest cases found of what fails.
     """
 
     layer: str
@@ -61,6 +63,7 @@ class CheckReport:
     seconds: float = 0.0
     remarks: tuple[str, ...] = ()
     reference: str = ""
+    examples: tuple[Example, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -105,12 +108,10 @@ class CheckReport:
             return "\n".join([", ".join(words), *self._tell_reference()])
         if not self.failures:
             return f"{self.layer}: nothing was checked, {len(self.results)} not applicable"
-        lines = [f"{self.layer} does not conform: {len(self.failures)} of {len(ran)} checks fail"]
-        told = _tell_once(self.failures)
-        lines += [f"  {line}" for line in told[:MOST_TOLD]]
-        if len(told) > MOST_TOLD:
-            lines.append("  and more: see report.failures")
-        return "\n".join([*lines, *self._tell_reference()])
+        head = f"{self.layer} does not conform: {len(self.failures)} of {len(ran)} checks fail"
+        shown, reference = _show_examples(self.examples, {one.check for one in self.failures}), self._tell_reference()
+        told = _fit(_tell_once(self.failures), MOST_LINES - 1 - len(shown) - len(reference))
+        return "\n".join([head, *(f"  {line}" for line in [*told, *shown]), *reference])
 
     def _tell_reference(self) -> list[str]:
         return [f"reference: {self.reference}"] if self.reference else []
@@ -139,19 +140,44 @@ class ConformanceError(AssertionError):
         self.report = report
 
 
-def _tell_once(failures: Sequence[CheckResult]) -> list[str]:
-    """Return one line for each check and backend: with its message in the first dtype in which it fails."""
+def _tell_once(failures: Sequence[CheckResult]) -> list[list[str]]:
+    """Return the lines of each check and backend: with its message in the first dtype that tells why."""
     first: dict[tuple[str, str], CheckResult] = {}
     dtypes: dict[tuple[str, str], list[str]] = {}
     for result in failures:
         key = (result.check, result.backend)
-        first.setdefault(key, result)
+        if first.setdefault(key, result).message.startswith(UNTOLD) and not result.message.startswith(UNTOLD):
+            first[key] = result  # another dtype says more
         dtypes.setdefault(key, []).append(result.dtype)
-    lines = []
+    told = []
     for (check, backend), result in first.items():
-        lines.append(f"{check} [{backend}, {', '.join(dtypes[check, backend])}]: {_cut(result.message)}")
-        lines += [f"  diagnosis: {result.diagnosis}"] if result.diagnosis else []
-    return lines
+        what, worst, details = _cut(" ".join(result.message.split())).partition("; worst ")
+        lines = [f"{check} [{backend}, {', '.join(dtypes[check, backend])}]: {what}"]
+        lines += [f"  {line}" for line in "; ".join([worst[2:] + details]).split("; ", 1)] if worst else []
+        told.append([*lines, *([f"  diagnosis: {result.diagnosis}"] if result.diagnosis else [])])
+    return told
+
+
+def _fit(told: Sequence[Sequence[str]], room: int) -> list[str]:
+    """Return as many lines as there is room for: all of the first failures, of the others the first line."""
+    lines: list[str] = []
+    for i, own in enumerate(told):
+        left = room - len(lines) - (len(told) - i - 1)
+        lines += own if len(own) <= left else [f"{own[0]}{_cut_short(own)}"]
+    return lines if len(lines) <= room else [*lines[: room - 1], "and more: see report.failures"]
+
+
+def _cut_short(lines: Sequence[str]) -> str:
+    return f"; {lines[1].strip()}" if len(lines) > 1 else ""
+
+
+def _show_examples(examples: Sequence[Example], checks: Collection[str]) -> list[str]:
+    """Return the lines of the first example of these checks, and of the others how to run them again."""
+    own = [one for one in examples if one.check in checks]
+    if not own:
+        return []
+    others = [f"harness replay {one.case_file} ({one.check})" for one in own[1:] if one.case_file]
+    return [*map(_cut, own[0].describe()), *([f"  the others: {', '.join(others)}"] if others else [])]
 
 
 def _cut(text: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -98,11 +98,19 @@ def draw_trial(spec: LayerSpec, dtype: str, seed: int, index: int, variation: Va
     """Return one trial. Raises BadInput where the formula gives nothing for these inputs."""
     rng = np.random.default_rng([seed, index])
     params, inputs = spec.draw_params(rng), _vary(spec, spec.draw_inputs(rng), variation)
-    constants = frozenset(i for i, value in enumerate(inputs) if i in spec.constants or not is_float(value))
-    if len(constants) == len(inputs) and not params:
+    if len(_find_constants(spec, inputs)) == len(inputs) and not params:
         raise BadInput(f"inputs: all of {spec.name}'s are constants and it has no parameters; accepted are inputs of floats")
+    dy = _draw_cotangent(rng, _shape_of_cotangent(spec, params, inputs))
+    return make_trial(spec, params, inputs, dy, dtype, seed, index, variation)
+
+
+def make_trial(
+    spec: LayerSpec, params: Mapping[str, Array], inputs: tuple[Array, ...], dy: Array, dtype: str, seed: int, index: int,
+    variation: Variation = VARIATIONS[0],
+) -> Trial:  # fmt: skip
+    """Return the trial of these arrays, which are stored in the dtype and in the storage of the variation."""
+    constants = _find_constants(spec, inputs)
     kind = adopt(spec, len(inputs), constants)
-    dy = _draw_cotangent(rng, _shape_of_output(spec, kind, params, inputs))
     case = _describe(spec, inputs, dy, dtype, seed, index, variation)
     names = case.network.output.inputs
     declared = adopt(spec, len(inputs), constants, declared=True) if spec.gradient else kind
@@ -120,6 +128,11 @@ def draw_trial(spec: LayerSpec, dtype: str, seed: int, index: int, variation: Va
     )
 
 
+def _find_constants(spec: LayerSpec, inputs: tuple[Array, ...]) -> frozenset[int]:
+    """Return the places of the inputs that have no gradient."""
+    return frozenset(i for i, value in enumerate(inputs) if i in spec.constants or not is_float(value))
+
+
 def _vary(spec: LayerSpec, inputs: tuple[Array, ...], variation: Variation) -> tuple[Array, ...]:
     """Return the inputs scaled, and cut or repeated along the first axis where they all share one."""
     scaled = tuple(value * variation.scale if is_float(value) else value for value in inputs)
@@ -129,26 +142,32 @@ def _vary(spec: LayerSpec, inputs: tuple[Array, ...], variation: Variation) -> t
     return tuple(value[: variation.batch] for value in scaled)
 
 
-def _shape_of_output(spec: LayerSpec, kind: Any, params: dict[str, Array], inputs: tuple[Array, ...]) -> tuple[int, ...]:
-    formula = spec.formula or spec.gradient
-    if formula is None:
-        return _run_for_shape(kind, params, inputs)
+def shape_of_output(spec: LayerSpec, params: Mapping[str, Array], inputs: tuple[Array, ...]) -> tuple[int, ...]:
+    """Return the shape of the output, by the formula, else by the layer's own forward pass.
+
+    Raises BadInput, with what is raised, where there is no output.
+    """
+    formula, what = spec.formula or spec.gradient, "formula"
     try:
         with quiet():
-            return np.shape(formula(make_numpy_namespace(), params, *inputs))
-    except Exception as error:  # reason: the formula is a stranger's code; what it raises is the message
-        shapes = [list(value.shape) for value in inputs]
-        raise BadInput(f"formula: it fails on inputs of the shapes {shapes}: {type(error).__name__}: {error}") from None
-
-
-def _run_for_shape(kind: Any, params: dict[str, Array], inputs: tuple[Array, ...]) -> tuple[int, ...]:
-    """Return the shape of what the layer's own forward pass gives; where it gives nothing, any: the trial will say so."""
-    try:
-        with quiet():
+            if formula is not None:
+                return np.shape(formula(make_numpy_namespace(), params, *inputs))
+            what, kind = "layer", adopt(spec, len(inputs), _find_constants(spec, inputs))
             y = kind(**{name: value.copy() for name, value in params.items()}).forward(*(value.copy() for value in inputs))
             return np.shape(np.asarray(y, np.float64))
-    except (Exception, SystemExit):  # reason: it is a stranger's code, whose failure is a verdict of the trial to come
-        return inputs[0].shape
+    except (Exception, SystemExit) as error:  # reason: it is a stranger's code; what it raises is the message
+        shapes = [list(value.shape) for value in inputs]
+        raise BadInput(f"{what}: it fails on inputs of the shapes {shapes}: {type(error).__name__}: {error}") from None
+
+
+def _shape_of_cotangent(spec: LayerSpec, params: Mapping[str, Array], inputs: tuple[Array, ...]) -> tuple[int, ...]:
+    """Return the shape of the output; any where the layer's own forward pass gives none: the trial will say so."""
+    try:
+        return shape_of_output(spec, params, inputs)
+    except BadInput:
+        if spec.is_unaided:
+            return inputs[0].shape
+        raise
 
 
 def _draw_cotangent(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:

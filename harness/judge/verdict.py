@@ -443,5 +443,5 @@ def describe(key: Key, found: Measure) -> str:
     where = "".join(f"[{i}]" for i in found.worst_index)
     return (
         f"{key[0]}.{key[1]}: {found.n_wrong} of {found.n_compared} entries are further from the truth than rounding moves them; "
-        f"worst {key[1]}{where} = {found.got!r}, truth {found.expected!r}, {found.error_in_bounds:.3g} times its bound"
+        f"worst {key[1]}{where} = {found.got!r}, truth {found.expected!r}, {found.error_in_bounds:.3g} times what rounding can do"
     )

@@ -33,7 +33,8 @@ def memory(monkeypatch: pytest.MonkeyPatch) -> InMemoryExampleDatabase:
 
 
 def collect(spec: LayerSpec, **settings: Any) -> dict[str, Any]:
-    return {check.name: check for _, check in layer_checks_generator(spec, against=[], **settings)}
+    own = {"against": [], "shrink": False, **settings}
+    return {check.name: check for _, check in layer_checks_generator(spec, **own)}
 
 
 @parametrize_with_checks([RIGHT], against=["torch"])

@@ -37,4 +37,4 @@ def test_a_red_row_says_what_is_wrong():
     assert row.verdict not in PASSING
     assert row.n_wrong > 0
     assert row.got == pytest.approx(-row.expected)
-    assert "times its bound" in row.message
+    assert "times what rounding can do" in row.message
