@@ -39,12 +39,16 @@ class Operation:
 
 @dataclass(frozen=True, eq=False)
 class Call:
-    """An operation as it happens: its arguments may carry gradients, and `repeat` does it once more with others."""
+    """An operation as it happens: its arguments may carry gradients, and `repeat` does it once more with others.
+
+    `inputs` are the formula's own, as they carry their gradients.
+    """
 
     operation: Operation
     arguments: tuple[Any, ...]
     value: Any
     repeat: Callable[..., Any]
+    inputs: tuple[Any, ...] = ()
 
 
 Tamper = Callable[[Call], Any]
@@ -63,10 +67,11 @@ class Tape:
     def __init__(self, tamper: Tamper) -> None:
         self.tamper = tamper
         self.count = 0
+        self.inputs: tuple[Any, ...] = ()
 
     def run(self, formula: Callable[..., Any], params: Mapping[str, Any], inputs: Sequence[Any]) -> Any:
         """Return the formula's value, as plain or traced as its arguments are."""
-        known = make_autograd_namespace()
+        known, self.inputs = make_autograd_namespace(), tuple(inputs)
         xp = Namespace({name: self._listen(f"xp.{name}", getattr(known, name)) for name in SUBSET})
         own = {key: Probed(value, self, key) for key, value in params.items()}
         names = ["x"] if len(inputs) == 1 else [f"x{i}" for i in range(len(inputs))]
@@ -82,7 +87,7 @@ class Tape:
         plain = tuple(map(detach, raw))
         seen = Operation(self.count, name, plain, detach(value), tuple(map(isbox, raw)), constants, texts, text, options)
         self.count += 1
-        other = self.tamper(Call(seen, raw, value, lambda *given: function(*given, **options)))
+        other = self.tamper(Call(seen, raw, value, lambda *given: function(*given, **options), self.inputs))
         return Probed(value if other is None else other, self, text)
 
     def _listen(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:

@@ -32,7 +32,7 @@ def explain_states(results: Sequence[CheckResult], subject: Subject) -> list[Che
     """Return the results of one dtype; what a contract explains better than a formula is explained by it."""
     failing = {result.check for result in results if result.fails and result.backend == "numpy"}
     named = any(result.causes for result in results)
-    raising = {result.check for result in results if result.fails and result.message.startswith("it raises")}
+    raising = {result.check for result in results if result.fails and "it raises" in result.message}
     for check, explain, overrules in WAYS:
         if check in failing and (overrules or not named):
             found = RAISES if check in raising else explain(subject)

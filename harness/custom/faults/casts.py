@@ -20,14 +20,22 @@ def predict(scene: Scene) -> Iterator[Fault]:
     if scene.trial.problem.case.dtype == "float64" and error.size > 3 and 2.0**-30 < np.median(error) < 2.0**-21:
         words = "it errs as if computed in float32: a cast or a constant in float32 is inside"
         yield Fault("cast", "float32", words, scene.got)
+    yield from _find_narrow(scene, used, scene.got, "all its entries are")
+    if scene.truth.shape == scene.dy.shape and (scene.dy != 0).all():
+        yield from _find_narrow(scene, used, scene.got / scene.dy, "its local derivatives all are")
+
+
+def _find_narrow(scene: Scene, used: Array, values: Array, words: str) -> Iterator[Fault]:
+    """Take for a cast numbers that a narrower dtype holds, where the true ones are none, as near as such a cast leaves them."""
     for name in ("float16", "bfloat16", "float32"):
         narrow, own = find_format(name), find_format(scene.trial.problem.case.dtype)
-        if _holds(scene.got[used], narrow) and not _holds(scene.truth[used], narrow) and scene.got[used].size > 3:
+        if _holds(values[used], narrow) and not _holds(scene.truth[used], narrow) and values[used].size > 3:
             far = np.abs(scene.error)[used] > 8 * narrow.u * np.abs(scene.truth)[used]
             if not far.any() and own.u < 0.1 * narrow.u:
-                yield Fault("cast", name, f"all its entries are numbers of {name}: it went through a cast to it", scene.got)
+                yield Fault("cast", name, f"{words} numbers of {name}: there is a cast to it", scene.got)
 
 
 def _holds(values: Array, narrow: FloatFormat) -> bool:
-    """Whether a narrow dtype holds all the numbers."""
-    return bool((values.astype(narrow.dtype).astype(np.float64) == values).all())
+    """Whether a narrow dtype holds all the numbers, but for what a product in float64 rounds."""
+    apart = np.abs(values.astype(narrow.dtype).astype(np.float64) - values)
+    return bool((apart <= 4 * np.finfo(np.float64).eps * np.abs(values)).all())

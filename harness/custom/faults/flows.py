@@ -14,6 +14,7 @@ import numpy as np
 
 from harness.array_api import make_autograd_namespace
 from harness.core import Array
+from harness.custom.faults.factors import fit_factor
 from harness.custom.probe import Call, Operation, Tamper, detach, stand_in
 from harness.custom.scene import Fault, Scene
 
@@ -51,12 +52,18 @@ def _list_others(scene: Scene, one: Operation, partner: Any) -> Iterator[tuple[s
     known = {f"x{i}" if len(scene.inputs) > 1 else "x": value for i, value in enumerate(scene.inputs)} | dict(scene.params)
     known |= {"y": scene.y}
     for name, value in known.items():
-        if np.shape(value) == np.shape(partner) and np.size(value) > 1 and not np.array_equal(value, partner):
+        if np.shape(value) == np.shape(partner) and np.size(value) > 1 and not _is_multiple(value, partner):
             yield name, "at-output" if name == "y" else "swapped", value
     for other in scene.operations:
         same = np.shape(other.value) == np.shape(partner) and np.size(partner) > 1
-        if same and not isinstance(other.value, list | tuple) and not np.array_equal(other.value, partner):
+        if same and not isinstance(other.value, list | tuple) and not _is_multiple(other.value, partner):
             yield other.text, "at-output" if other.index >= one.index else "at-input", np.asarray(other.value, np.float64)
+
+
+def _is_multiple(one: Any, of: Any) -> bool:
+    """Whether an array is another times a number: that is a factor, and no other array."""
+    factor = fit_factor(np.asarray(one, np.float64), np.asarray(of, np.float64))
+    return bool(np.linalg.norm(one - factor * of) <= 1e-9 * np.linalg.norm(one)) if np.isfinite(factor) else False
 
 
 def _exchange(scene: Scene, one: Operation, place: int, cause: str, words: str, other: Array) -> Fault:

@@ -11,7 +11,7 @@ import numpy as np
 from harness.custom.probe import Call, Operation, shape_of, stand_in
 from harness.custom.scene import Fault, Scene
 
-RANK = 50
+RANK, STEP = 50, 1e-6
 RULES: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
     "xp.tanh": ("1 - y^2", lambda x: 1 - x * x),
     "xp.exp": ("y", lambda x: x),
@@ -54,11 +54,21 @@ def _move(scene: Scene, operation: Operation) -> Iterator[Fault]:
         words = f"the derivative {said} of {place} is taken at its input instead of its output"
         change = _at(operation.index, lambda call: stand_in(call.value, call.arguments[0] * rule(call.operation.arguments[0])))
         yield Fault("at-input", f"{operation.index} at input", words, scene.pull(tamper=change))
+    words = f"the derivative of {place} is applied twice"
+    yield Fault("extra-factor", f"{operation.index} twice", words, scene.pull(tamper=_at(operation.index, _apply_twice)))
     if operation.name in WRONG:
         right, said, rule = WRONG[operation.name]
         words = f"the derivative of {place} is {said} instead of {right}, with y its output"
         tamper = _at(operation.index, partial(_follow, rule))
         yield Fault("missing-factor", f"{operation.index} wrong rule", words, scene.pull(tamper=tamper))
+
+
+def _apply_twice(call: Call) -> Any:
+    """Return the value with the square of its slope, which is found by differences: the square needs no more digits."""
+    x = np.asarray(call.operation.arguments[0], np.float64)
+    step = STEP * np.maximum(np.abs(x), 1.0)
+    slope = (np.asarray(call.repeat(x + step)) - np.asarray(call.repeat(x - step))) / (2 * step)
+    return stand_in(call.value, call.arguments[0] * slope**2)
 
 
 def _follow(rule: Callable[[Any], Any], call: Call) -> Any:

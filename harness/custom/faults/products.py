@@ -15,6 +15,8 @@ RANK = 70
 
 def predict(scene: Scene) -> Iterator[Fault]:
     """Yield the truth times and over each array at hand: what went in, what came out, and what the formula has in between."""
+    if scene.truth.shape == scene.dy.shape and scene.is_of_first_input:
+        yield Fault("extra-factor", "slope", "its local derivative is applied twice", scene.truth * scene.truth / scene.dy)
     for name, value in list_arrays(scene, scene.truth.shape).items():
         divides = is_divisor(scene, value)
         times, over = ("missing-factor", "extra-factor") if divides else ("extra-factor", "missing-factor")

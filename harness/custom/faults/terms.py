@@ -15,7 +15,7 @@ from harness.custom.scene import Fault, Scene
 
 RANK = 90
 REDUCTIONS = ("mean", "sum", "max", "min", "sqrt", "exp")
-MOST_OPERATIONS, NEAR = 64, (0.8, 1.25)
+MOST_OPERATIONS = 64
 NEVER_SKIPPED = ("+", "T", "pos", "xp.where", "xp.maximum", "xp.minimum")  # a branch that was missed has a name of its own
 
 
@@ -30,7 +30,9 @@ def predict(scene: Scene) -> Iterator[Fault]:
     yield from _forget_calls(scene, "[]")
     yield from _forget_powers(scene)
     yield from _skip_steps(scene)
-    yield from _weigh_terms(scene)
+    yield from _skip_inner(scene)
+    for weight, key, side, gradient in weigh_terms(scene):
+        yield from _call_weight(scene, weight, key, side, gradient)
 
 
 def _forget_calls(scene: Scene, name: str) -> Iterator[Fault]:
@@ -74,8 +76,17 @@ def _skip(place: int, call: Call) -> Any:
     return stand_in(call.value, call.arguments[place])
 
 
-def _weigh_terms(scene: Scene) -> Iterator[Fault]:
-    """Predict a wrong weight of what flows through one argument of one operation; the error must be a multiple of just that."""
+def _skip_inner(scene: Scene) -> Iterator[Fault]:
+    """Predict a chain rule that forgets all that stands inside one operation: its result is differentiated as the input is."""
+    for one in scene.operations[:MOST_OPERATIONS]:
+        if any(one.varies) and np.shape(one.value) == scene.inputs[0].shape and one.index + 1 < len(scene.operations):
+            words = f"the inner derivative, of {one.text} by the input, is missing: it is taken as 1"
+            change = _change_at({one.index}, lambda call: stand_in(call.value, call.inputs[0]))
+            yield Fault("missing-factor", f"inner {one.index}", words, scene.pull(tamper=change))
+
+
+def weigh_terms(scene: Scene) -> Iterator[tuple[float, str, str, Array]]:
+    """Yield the weight that fits best of what flows through one argument of one operation, its name, and the gradient then."""
     for one in scene.operations[:MOST_OPERATIONS]:
         for place, varies in enumerate(one.varies):
             if varies and sum(one.varies) > 1:
@@ -83,23 +94,21 @@ def _weigh_terms(scene: Scene) -> Iterator[Fault]:
                 term = scene.truth - without
                 weight = 1 + fit_factor(scene.error, term)
                 if np.isfinite(weight) and not _is_all(term, scene.truth):
-                    side = f"{one.texts[place]} in {one.text}"
-                    yield from _call_weight(scene, weight, f"{one.index} {place}", side, without + weight * term)
+                    yield weight, f"{one.index} {place}", f"{one.texts[place]} in {one.text}", without + weight * term
 
 
 def _call_weight(scene: Scene, weight: float, key: str, side: str, gradient: Array) -> Iterator[Fault]:
+    """Yield what a weight may be: 0 or -1, or a size of the arrays."""
     flow = f"the term that flows through {side}"
     if abs(weight) < 1e-3:
         yield Fault("missing-term", f"without {key}", f"{flow} is missing", gradient)
     elif abs(weight + 1) < 1e-3:
         yield Fault("sign", f"negated {key}", f"{flow} has the wrong sign", gradient)
-    elif not NEAR[0] < weight < NEAR[1]:  # so near to 1 it rather is another constant
-        for name, size in list_sizes(scene).items():
-            for value, said in ((size, f"{size}"), (1 / size, f"1/{size}")):
-                if size > 1 and abs(weight - value) < 1e-3 * value:
-                    words = f"{flow} is {said} of what it should be, and {size} is {name}"
-                    yield Fault("size-factor", f"{key} {name} {size > value}", words, gradient)
-        yield Fault("factor", f"{key} times {weight:.3g}", f"{flow} is {weight:.4g} times what it should be", gradient)
+    for name, size in list_sizes(scene).items():
+        for value, said in ((size, f"{size}"), (1 / size, f"1/{size}")):
+            if size > 2 and abs(weight - value) < 1e-3 * value:
+                words = f"{flow} is {said} of what it should be, and {size} is {name}"
+                yield Fault("size-factor", f"{key} {name} {size > value}", words, gradient)
 
 
 def _cut(place: int) -> Callable[[Call], Any]:
