@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import time
 import warnings
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -365,8 +366,15 @@ def _diagnose(result: CheckResult, rows: Sequence[Comparison], trials: Sequence[
         said[name] = _explain_quantity(some, name)
     told = "; ".join(f"{name}: {found.words}" for name, found in said.items())
     plain = {SAYING[row.verdict] for row in own if row.verdict in SAYING}  # such a verdict is its own diagnosis
-    causes = dict.fromkeys([one.cause for one in said.values() if one.cause] + sorted(plain))
-    return replace(result, diagnosis=told, causes=tuple(causes))
+    return replace(
+        result, diagnosis=told, causes=(*_find_common([one.cause for one in said.values() if one.cause]), *sorted(plain))
+    )
+
+
+def _find_common(causes: Sequence[str]) -> tuple[str, ...]:
+    """Return the causes that most quantities have in common: one mistake spoils several gradients, each in its own way."""
+    counts = Counter(causes)
+    return tuple(cause for cause, count in counts.items() if count == max(counts.values()))
 
 
 def _explain_quantity(trials: Sequence[Trial], quantity: str) -> Diagnosis:

@@ -266,7 +266,7 @@ class CellAtInput(Cell):
 
 INNER: list[tuple[Any, Any, str, str, str]] = [
     (RoundedGelu, gelu, "dx", "constant", "for 0.0447 instead of 0.044715"),
-    (HalfGelu, gelu, "dx", "factor", "is 2 times what it should be"),
+    (HalfGelu, gelu, "dx", "missing-factor", "lacks the factor 0.5 of the formula"),
     (
         GeluWithoutTerm,
         gelu,

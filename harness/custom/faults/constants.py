@@ -26,7 +26,15 @@ def predict(scene: Scene) -> Iterator[Fault]:
             number, gradient = found
             ours, theirs = _tell_apart(number, one.constants[place])
             words = f"it is the gradient for {ours} instead of {theirs} in {one.text}"
-            yield Fault("constant", f"{one.index} {place} {number:.4g}", words, gradient)
+            yield Fault(_call(number, one.constants[place]), f"{one.index} {place} {number:.4g}", words, gradient)
+
+
+def _call(number: float, right: float) -> str:
+    """Return the cause of another number: of 0, 1 or the opposite it is a term, a factor or a sign that is wrong."""
+    for value, cause in ((0.0, "missing-term"), (1.0, "missing-factor"), (-right, "sign")):
+        if value != right and abs(number - value) <= 1e-4 * abs(right):
+            return cause
+    return "constant" if right and 0.5 <= number / right <= 2 else "factor"
 
 
 def _tell_apart(one: float, other: float) -> tuple[str, str]:

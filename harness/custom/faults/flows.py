@@ -49,11 +49,11 @@ def _mistake_partner(scene: Scene, one: Operation, place: int) -> Iterator[Fault
 
 def _list_others(scene: Scene, one: Operation, partner: Any) -> Iterator[tuple[str, str, Array]]:
     """Yield the arrays of the partner's shape: the argument itself, inputs and parameters, results before and behind."""
-    known = {f"x{i}" if len(scene.inputs) > 1 else "x": value for i, value in enumerate(scene.inputs)} | dict(scene.params)
-    known |= {"y": scene.y}
-    for name, value in known.items():
+    known = [(f"x{i}" if len(scene.inputs) > 1 else "x", "at-input", value) for i, value in enumerate(scene.inputs)]
+    known += [(name, "swapped", value) for name, value in scene.params.items()] + [("y", "at-output", scene.y)]
+    for name, cause, value in known:
         if np.shape(value) == np.shape(partner) and np.size(value) > 1 and not _is_multiple(value, partner):
-            yield name, "at-output" if name == "y" else "swapped", value
+            yield name, cause, value
     for other in scene.operations:
         same = np.shape(other.value) == np.shape(partner) and np.size(partner) > 1
         if same and not isinstance(other.value, list | tuple) and not _is_multiple(other.value, partner):

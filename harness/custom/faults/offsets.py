@@ -23,6 +23,9 @@ def predict(scene: Scene) -> Iterator[Fault]:
     known = {abs(number) for one in scene.operations for number in one.constants.values()}
     is_term = any(abs(abs(offset) - number) <= 1e-6 * number for number in known)
     what = "a term is missing" if is_term else "another constant"
+    slope = float(np.median(np.abs(scene.truth / scene.dy)[wrong]))
+    if not is_term and abs(offset) > 0.25 * slope:
+        return
     words = f"its derivative is {offset:+.6g} off in every entry that is wrong: {what}"
     gradient = np.where(wrong, scene.truth + offset * scene.dy, scene.truth)
     yield Fault("missing-term" if is_term else "constant", f"offset {offset:.4g}", words, gradient)
