@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from harness.custom.api import check_layer as check_layer
+    from harness.custom.isolated import Isolation as Isolation
     from harness.custom.items import layer_checks_generator as layer_checks_generator
     from harness.custom.items import parametrize_with_checks as parametrize_with_checks
     from harness.custom.report import CheckReport as CheckReport
@@ -18,6 +19,7 @@ _HOMES = {
     "check_layer": "harness.custom.api",
     "CheckReport": "harness.custom.report",
     "ConformanceError": "harness.custom.report",
+    "Isolation": "harness.custom.isolated",
     "LayerSpec": "harness.custom.spec",
     "layer_checks_generator": "harness.custom.items",
     "parametrize_with_checks": "harness.custom.items",

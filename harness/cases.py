@@ -186,10 +186,15 @@ def _draw_inputs(rng: np.random.Generator, case: Case, layers: Mapping[str, Any]
         reader = next(node for node in case.network.nodes if name in node.inputs)
         sample = np.asarray(layers[reader.layer].sample_inputs(rng, case.network.batch, width)[reader.inputs.index(name)])
         is_target = layers[reader.layer].place == "loss" and reader.inputs.index(name) > 0
-        inputs[name] = _label(rng, sample, width, case.labels) if is_target else sample * case.scale
+        inputs[name] = _label(rng, sample, width, case.labels) if is_target else _scale(sample, case, layers[reader.layer])
     if case.storage not in STORAGES:
         raise BadInput(f"case.storage: {case.storage!r}; accepted are {', '.join(STORAGES)}")
     return inputs
+
+
+def _scale(sample: Array, case: Case, kind: Any) -> Array:
+    """Return floats scaled; as they are where the layer says that its inputs are of a scale of their own."""
+    return sample * case.scale if is_float(sample) and getattr(kind, "scales", True) else sample
 
 
 def _label(rng: np.random.Generator, sample: Array, width: int, labels: str) -> Array:

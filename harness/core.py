@@ -19,7 +19,7 @@ PROJECTIONS = "projections"
 LABELS = ("integer", "one_hot", "soft")
 STORAGES = ("C", "fortran", "strided")
 
-Status = Literal["ok", "error", "unsupported", "unavailable", "crash", "timeout"]
+Status = Literal["ok", "error", "unsupported", "unavailable", "crash", "timeout", "memory"]
 Verdict = Literal[
     "ok",
     "mismatch",
@@ -40,6 +40,7 @@ Verdict = Literal[
     "unavailable",
     "crash",
     "timeout",
+    "memory",
 ]
 FINDINGS: frozenset[Verdict] = frozenset({"convention", "reduced-precision", "constant"})
 PASSING: frozenset[Verdict] = FINDINGS | {"ok", "powerless", "unsupported", "unavailable"}

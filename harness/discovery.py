@@ -1,6 +1,7 @@
 """Discovery: the name of a kind of thing comes in, the things found beside it and in entry points go out.
 
-Layers are the classes of the modules of `reference_layers` and of the entry points `harness.layers`;
+Layers are the classes of the modules of `reference_layers`, and the classes and specifications (whatever has a method
+`as_layer`) of the entry points `harness.layers`;
 backends, reporters and contracts are the `BACKENDS`, `REPORTER` and `CONTRACTS` of the modules of their packages and what
 the entry points `harness.backends`, `harness.reporters` and `harness.contracts` load. Looking imports no framework.
 """
@@ -22,9 +23,18 @@ from harness.core import BadInput
 
 @cache
 def find_layers() -> dict[str, Any]:
-    """Return every layer class by its `name`."""
+    """Return every layer class by its `name`; a specification of an entry point gives one. Raises BadInput where it cannot."""
     classes = [kind for module in _modules(reference_layers) for kind in _layers_in(module)]
-    return {kind.name: kind for kind in [*classes, *(point.load() for point in _points("layers"))]}
+    outside = [_as_layer(point, found) for point in _points("layers") for found in _many(point.load())]
+    return {kind.name: kind for kind in [*classes, *outside]}
+
+
+def _as_layer(point: EntryPoint, found: Any) -> Any:
+    """Return the class that takes a layer's part in networks: itself, or what a specification makes of itself."""
+    try:
+        return found.as_layer() if hasattr(found, "as_layer") else found
+    except BadInput as error:
+        raise BadInput(f"entry point {point.name} = {point.value!r} of harness.layers: {error}") from None
 
 
 @cache

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import ctypes
+import faulthandler
+import multiprocessing
 import os
+import re
 import signal
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 PR_SET_PDEATHSIG = 1
+ENDED = 86  # the exit code of a worker whose work left with 0
 
 
 @contextmanager
@@ -119,3 +125,60 @@ def _take_core(folder: str) -> int:
         _KEPT.append(handle)
         return core
     return cores[os.getpid() % len(cores)]
+
+
+@contextmanager
+def leave_words(path: str, seconds: float) -> Iterator[None]:
+    """Have a worker write into a file where it is, should it die inside or still be there after `seconds`.
+
+    Only in a worker: whoever started the process may have plans of its own for what is written when it dies. A worker that
+    comes through leaves no file.
+    """
+    if multiprocessing.parent_process() is None:
+        yield
+        return
+    with open(path, "w", encoding="utf-8") as file:
+        faulthandler.enable(file, all_threads=False)
+        faulthandler.dump_traceback_later(seconds, file=file)
+        leave = os._exit
+        os._exit = partial(_exit_in_words, file, leave)  # type: ignore[assignment]  # reason: it never returns either
+        try:
+            yield
+        finally:
+            os._exit = leave
+            faulthandler.cancel_dump_traceback_later()
+            faulthandler.disable()
+    os.unlink(path)
+
+
+def _exit_in_words(file: Any, leave: Callable[[int], Any], status: int) -> None:
+    """Exit at once, but not with 0: a pool of workers takes that for the end of its work, and waits for the rest in vain."""
+    faulthandler.dump_traceback(file, all_threads=False)
+    leave(status or ENDED)
+
+
+def silence_streams() -> None:
+    """Send what a worker prints nowhere, for good, from whatever language it prints."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (1, 2):
+        os.dup2(nowhere, stream)
+
+
+def can_limit_memory() -> bool:
+    """Whether the system holds a process to the limit of `limit_memory`: Linux does; macOS takes the limit and ignores it."""
+    return sys.platform == "linux"
+
+
+def limit_memory(mebibytes: float) -> None:
+    """Let the process allocate so much more than it holds by now, for good; where there is no more, allocating fails.
+
+    What is limited is memory that the process may write to (RLIMIT_DATA, 294 MiB with torch and JAX loaded), not its
+    address space (RLIMIT_AS, 1.7 GiB then), most of which XLA reserves and never uses.
+    """
+    import resource
+
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    found = re.search(r"^VmData:\s+(\d+) kB$", status, re.MULTILINE)
+    held = int(found[1]) * 2**10 if found else 0
+    most = held + int(mebibytes * 2**20)
+    resource.setrlimit(resource.RLIMIT_DATA, (most, most))

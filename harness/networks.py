@@ -81,10 +81,14 @@ def draw_network(choose: Chooser, layers: Mapping[str, Any]) -> NetworkSpec:
 def draw_single(choose: Chooser, layer: Any) -> NetworkSpec:
     """Return a network of one node, with at least eight entries, so that some gate of a rectifier is open."""
     batch, width = choose.size(2, LARGEST_BATCH), choose.size(4, LARGEST_WIDTH)
-    names = ("x", "t") if layer.place == "loss" else ("x", "z", "v", "w")[: len(layer.differentiable)]
+    names = ("x", "t") if layer.place == "loss" else _name_inputs(len(layer.differentiable))
     out = choose.size(2, LARGEST_WIDTH) if layer.place == "project" else width
     node = NodeSpec(f"{layer.name}1", layer.name, names, 0 if layer.place == "loss" else out)
     return NetworkSpec(widths=dict.fromkeys(names, width), nodes=(node,), batch=batch)
+
+
+def _name_inputs(count: int) -> tuple[str, ...]:
+    return ("x", "z", "v", "w", *(f"v{i}" for i in range(4, count)))[:count]
 
 
 def resize(network: NetworkSpec, layers: Mapping[str, Any], *, batch: int | None = None, width: int | None = None) -> NetworkSpec:

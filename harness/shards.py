@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import time
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import reference_layers
 from harness.array_api import Unsupported
 from harness.cases import make_problem
-from harness.core import PASSING, Backend, Case, Comparison, Discrepancy, NodeTrace, Outcome, Problem, Program, Status
+from harness.core import PASSING, Backend, BadInput, Case, Comparison, Discrepancy, NodeTrace, Outcome, Problem, Program, Status
 from harness.isolation import quiet
 from harness.judge.audit import find_unjudged
 from harness.judge.culprit import name_culprits
@@ -23,6 +20,7 @@ from harness.judge.measure import Measure
 from harness.judge.oracle import OracleFault
 from harness.judge.rounding import make_rounding
 from harness.judge.verdict import Bench, judge
+from harness.strangers import RAISED, is_out_of_memory, tell
 
 EVERYTHING = ("network", "all")
 Programs = dict[tuple[str, str], Program | Outcome | None]
@@ -56,8 +54,23 @@ def _run_case(
     case: Case, backends: Sequence[Backend], layers: Mapping[str, Any], localisers: Mapping[str, Backend],
     programs: Programs, result: ShardResult,
 ) -> None:  # fmt: skip
-    problem = _clock(result.seconds, "generate", make_problem, case, layers)
+    try:
+        problem = _clock(result.seconds, "generate", make_problem, case, layers)
+    except BadInput:
+        raise
+    except RAISED as error:  # reason: a stranger's formula, or what draws its inputs, may raise anything
+        result.comparisons += [_tell_undrawn(case, backend, tell(error)) for backend in backends]
+        return
     run_problem(problem, backends, layers, localisers, programs, result)
+
+
+def _tell_undrawn(case: Case, backend: Backend, message: str) -> Comparison:
+    """Return the row of a case that has no numbers, because a formula gave none."""
+    return Comparison(
+        case=case.id, network=case.network.digest, hazards="+".join(case.hazards), backend=backend.name, variant=backend.variant,
+        dtype=case.dtype, node="network", layer="network", quantity="all", check="none", verdict="error", decides=backend.decides,
+        culprit="formula", message=f"no problem could be drawn: {message}",
+    )  # fmt: skip
 
 
 def run_problem(
@@ -106,7 +119,7 @@ def _run_backend(
         return rows + find_unjudged(bench.problem, backend, outcome, rows)
     except (OracleFault, Unsupported) as fault:
         return judge(bench, backend, Outcome("error", message=f"the formula cannot serve as truth: {fault}"), None)
-    except Exception as error:  # reason: what strangers' code returned may be nothing that can be judged
+    except RAISED as error:  # reason: what strangers' code returned may be nothing that can be judged, or it raises only now
         failed = _failed(error)
         return judge(bench, backend, replace(failed, status="error", message=f"it cannot be judged: {failed.message}"), None)
 
@@ -116,7 +129,7 @@ def _prepare(backend: Backend, case: Case, layers: Mapping[str, Any]) -> Program
         return backend.prepare(case.network, case.dtype, layers)
     except ImportError as error:
         return _failed(error, "unavailable")
-    except (Exception, SystemExit) as error:  # reason: strangers' code may raise anything, and the run goes on
+    except RAISED as error:  # reason: strangers' code may raise anything, and the run goes on
         return _failed(error)
 
 
@@ -178,7 +191,7 @@ def _confirm(
 def _trace(program: Program, problem: Problem) -> Mapping[str, NodeTrace] | Outcome | None:
     try:
         return program.trace(problem)
-    except (Exception, SystemExit) as error:  # reason: as above
+    except RAISED as error:  # reason: as above
         return _failed(error)
 
 
@@ -186,37 +199,15 @@ def guard(run: Callable[[Problem], Outcome], problem: Problem) -> Outcome:
     """Return the outcome, or one with the failure that was raised; only an interruption passes through."""
     try:
         outcome = run(problem)
-    except (Exception, SystemExit) as error:  # reason: as above
+    except RAISED as error:  # reason: as above
         return _failed(error)
     return outcome if isinstance(outcome, Outcome) else Outcome("error", message=f"it returned {outcome!r:.80}, no Outcome")
 
 
 def _failed(error: BaseException, status: Status = "error") -> Outcome:
-    status = "unsupported" if isinstance(error, Unsupported) else status
-    text = f"{type(error).__name__}: {error}{find_place(error)}"
-    hint = " (an array that it was given was changed in place)" if "read-only" in text else ""
-    return Outcome(status, message=" ".join((text + hint).split())[:500])
-
-
-def find_place(error: BaseException) -> str:
-    """Return the last line of a stranger's file that the error passed through, in words; nothing where it passed none."""
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_strange(frame.filename)]
-    return f" (line {frames[-1].lineno} of {os.path.basename(frames[-1].filename)}, in {frames[-1].name})" if frames else ""
-
-
-def _is_strange(path: str) -> bool:
-    """Whether a file is neither ours nor of an installed package or of Python itself."""
-    return os.path.isabs(path) and not path.startswith(_KNOWN) and "site-packages" not in path
-
-
-_KNOWN = tuple(
-    {
-        os.path.dirname(os.path.abspath(__file__)),
-        os.path.dirname(os.path.abspath(reference_layers.__file__)),
-        os.path.realpath(os.path.dirname(os.__file__)),
-        os.path.dirname(os.__file__),
-    }
-)
+    status = "unsupported" if isinstance(error, Unsupported) else "memory" if is_out_of_memory(error) else status
+    text = tell(error)
+    return Outcome(status, message=text + (" (an array that it was given was changed in place)" if "read-only" in text else ""))
 
 
 def add_seconds(seconds: dict[str, float], more: Mapping[str, float]) -> None:

@@ -80,6 +80,8 @@ class Network:
             returned = node.layer.backward(gradients.pop(node.name))
             contributions = returned if isinstance(returned, tuple) else (returned,)
             for name, contribution in zip(node.inputs, contributions, strict=False):
+                if contribution is None and name not in self.inputs:
+                    raise TypeError(f"{node.name}.backward returned no gradient for its input {name}")
                 gradients[name] = gradients[name] + contribution if name in gradients else contribution
         return {name: gradients[name] for name in self.inputs if name in gradients}
 

@@ -161,7 +161,7 @@ def test_a_fault_of_the_harness_is_told_as_one(monkeypatch, capsys):
     assert shown.endswith("harness: the harness itself failed: planted\n")
 
 
-@pytest.mark.parametrize("words", [("--help",), ("run", "--help"), ("replay", "--help"), ("--version",), ()])
+@pytest.mark.parametrize("words", [("--help",), ("run", "--help"), ("check", "--help"), ("replay", "--help"), ("--version",), ()])
 def test_help_imports_neither_numpy_nor_a_framework(words):
     program = f"import sys; from harness.cli import call; code = call({list(words)!r}); print(*sys.modules, file=sys.stderr)"
     done = subprocess.run(
@@ -181,7 +181,7 @@ def test_help_imports_neither_numpy_nor_a_framework(words):
 def test_help_names_every_command_and_exit_code(capsys):
     assert cli.call(["--help"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
-    assert all(command in shown for command in ("run", "replay", "report", "train", "list"))
+    assert all(command in shown for command in ("run", "replay", "report", "check", "train", "list"))
     assert "0 conforms, 1 mismatch, 2 usage, 3 the harness" in shown
 
 

@@ -69,13 +69,15 @@ def run_rows(plug_in, run_python):
 @pytest.mark.parametrize(
     ("act", "timeout", "verdict", "message"),
     [
-        ("os._exit(7)", 60, "crash", "the process died with exit code 7"),
-        ("os.kill(os.getpid(), 9)", 60, "crash", "the process died with exit code -9"),
-        ("time.sleep(600)", 4, "timeout", "no answer within 4 s"),
-        ("raise MemoryError('all of it')", 60, "error", "MemoryError: all of it"),
-        ("np.ones(10**15)", 60, "error", "Unable to allocate"),
+        ("os._exit(7)", 60, "crash", r"the process died with exit code 7 \(line 18 of bad_layer.py, in forward\)"),
+        ("os._exit(0)", 60, "crash", r"the process died with exit code 0 \(line 18 of bad_layer.py, in forward\)"),
+        ("os.abort()", 60, "crash", r"the process died with exit code -6 \(SIGABRT\) \(line 18 of bad_layer.py, in forward\)"),
+        ("os.kill(os.getpid(), 9)", 60, "crash", r"the process died with exit code -9 \(SIGKILL\)$"),
+        ("time.sleep(600)", 4, "timeout", r"no answer within 4 s \(line 18 of bad_layer.py, in forward\)"),
+        ("raise MemoryError('all of it')", 60, "memory", "MemoryError: all of it"),
+        ("np.ones(10**15)", 60, "memory", "Unable to allocate"),
     ],
-    ids=["exits", "killed", "hangs", "raises", "allocates"],
+    ids=["exits", "exits well", "aborts", "killed", "hangs", "raises", "allocates"],
 )
 def test_a_layer_that_misbehaves_takes_nothing_else_with_it(run_rows, act, timeout, verdict, message):
     rows = run_rows(act, timeout)

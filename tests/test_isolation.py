@@ -199,3 +199,23 @@ def test_warnings_of_strangers_are_silent_and_come_back():
     assert seen == []
     with pytest.warns(RuntimeWarning, match="divide by zero"):
         np.log(np.zeros(1))
+
+
+LIMITED = """
+import numpy as np
+from harness.isolation import limit_memory
+limit_memory(100)
+kept = np.ones(2**23)
+try:
+    more = np.ones(2**23)
+except MemoryError as error:
+    print("MemoryError")
+del kept
+print(np.ones(2**23).size)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no other system holds a process to a limit of memory")
+def test_a_process_takes_no_more_memory_than_its_limit():
+    done = subprocess.run([sys.executable, "-c", LIMITED], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.split() == ["MemoryError", str(2**23)]

@@ -175,3 +175,55 @@ def test_a_wrong_layer_of_a_single_file_turns_the_run_red(run_harness, plug_in, 
     failing = rows[rows.verdict.isin(["mismatch", "nonfinite"])]
     assert set(failing.backend) == {"numpy"}
     assert "toy" in set(failing.layer)
+
+
+SPECS = '''
+    """Two layers as anybody writes them, placed by their specifications."""
+
+    import numpy as np
+
+    from harness import LayerSpec
+
+
+    class Softsign:
+        """x / (1 + |x|), by hand."""
+
+        def forward(self, x):
+            self.x = x
+            return x / (1 + np.abs(x))
+
+        def backward(self, dy):
+            return dy / (1 + np.abs(self.x)) / (1 + np.abs(self.x))
+
+
+    def softsign(xp, params, x):
+        return x / (1 + xp.abs(x))
+
+
+    toy = LayerSpec(Softsign, softsign, [(6, 5)], name="toy", place="map")
+    lone = LayerSpec(Softsign, softsign, [(6, 5)], name="lone_toy")
+'''
+
+
+@pytest.fixture
+def specs(plug_in) -> None:
+    """Install two specifications."""
+    plug_in("toy_specs", SPECS, layers="toy = toy_specs:toy\nlone = toy_specs:lone")
+
+
+@pytest.mark.usefixtures("specs")
+def test_specifications_take_part_in_runs_and_selftests(run_harness, tmp_path):
+    listed = run_harness("list", "layers")
+    assert "toy  x / (1 + |x|), by hand." in listed.stdout
+    for name, others in (("toy", ",affine,mean_squared_error"), ("lone_toy", "")):
+        done = run_harness("run", *SMALL, "--layers", name + others, "--backends", "numpy,autograd", "--reporters", "none")
+        assert done.returncode == 0, done.stdout + done.stderr
+        rows = pd.read_csv(tmp_path / "run" / "comparisons.csv", keep_default_na=False)
+        own = rows[(rows.layer == name) & (rows.check != "worked")]
+        assert set(own.backend) == {"numpy", "autograd"}
+        assert set(own.verdict) == {"ok"}
+    words = ("--networks", "2", "--mutated", "2", "--jobs", "0", "--backends", "numpy", "--dtypes", "float64", "--quiet")
+    done = run_harness("selftest", "--layers", "toy", *words, "--out", "selftest")
+    assert done.returncode in (0, 1), done.stdout + done.stderr
+    trials = pd.read_csv(tmp_path / "selftest" / "selftest.csv", keep_default_na=False)
+    assert len(trials) > 5

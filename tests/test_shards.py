@@ -78,7 +78,7 @@ def test_a_backend_with_nothing_of_its_own_gives_no_row(layers):
         (Unsupported("xp.einsum"), "unsupported", False),
         (ImportError("no module"), "unavailable", False),
         (SystemExit(0), "error", True),
-        (MemoryError(), "error", True),
+        (MemoryError(), "memory", True),
         (RecursionError(), "error", True),
     ],
 )
@@ -92,13 +92,19 @@ def test_what_is_raised_while_preparing_is_a_row_and_the_others_go_on(layers, er
     assert {row.verdict for row in rows if row.backend == "numpy"} == {"ok"}
 
 
-@pytest.mark.parametrize("error", [ImportError("late"), SystemExit(0), OSError("gone"), MemoryError("too much")])
-def test_what_a_layer_raises_while_it_runs_is_an_error(layers, error):
+@pytest.mark.parametrize(
+    ("error", "verdict"),
+    [
+        (ImportError("late"), "error"), (SystemExit(0), "error"), (OSError("gone"), "error"),
+        (MemoryError("too much"), "memory"), (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "memory"),
+    ],
+)  # fmt: skip
+def test_what_a_layer_raises_while_it_runs_is_an_error(layers, error, verdict):
     class Raising(Sigmoid):
         forward = _raise(error)
 
     (row,) = run_shard(CASES[:1], [NumpyReference()], {**layers, "sigmoid": Raising}, {}).comparisons
-    assert (row.verdict, row.fails, row.quantity) == ("error", True, "all")
+    assert (row.verdict, row.fails, row.quantity) == (verdict, True, "all")
     assert type(error).__name__ in row.message
 
 

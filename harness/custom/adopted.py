@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
+from contextlib import suppress
 from functools import lru_cache
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from harness.core import Array
-from harness.custom.spec import LayerSpec
+from harness.custom.hearing import heed
+from harness.strangers import find, show
 from harness.styles.wrapped import Wrapped
 from reference_layers.layer import Place
+
+if TYPE_CHECKING:
+    from harness.custom.spec import LayerSpec
 
 
 @lru_cache(maxsize=32)
@@ -22,7 +27,7 @@ def adopt(spec: LayerSpec, count: int, constants: frozenset[int], declared: bool
     specification has one class, for which what the judge learns of its noise is kept; `declared` asks for a second one,
     whose formula is the one that the specification declares its gradients to be of.
     """
-    follows = bool(getattr(spec.make(), "follows_dtype", False))
+    follows = find(spec.make(), "follows_dtype") is True
 
     class Adopted:
         name: ClassVar[str] = spec.name
@@ -37,24 +42,28 @@ def adopt(spec: LayerSpec, count: int, constants: frozenset[int], declared: bool
         second_order: ClassVar[bool] = spec.second_order
 
         def __init__(self, **params: Array) -> None:
-            self.layer = spec.make()
+            with heed():
+                self.layer = spec.make()
+                give_params(self.layer, params)
             self.params = params
             self.grads: dict[str, Any] = {}
             self.cache: tuple[Any, ...] = ()
-            give_params(self.layer, params)
 
         def forward(self, *inputs: Array) -> Any:
-            return self.layer.forward(*map(_lend, inputs))
+            with heed():
+                return require_array("forward", self.layer.forward(*map(_lend, inputs)))
 
         def evaluate(self, *inputs: Array) -> Any:
             """Return the output alone: a style may know how to get it without recording what backward needs."""
             run = self.layer.evaluate if isinstance(self.layer, Wrapped) else self.layer.forward
-            return run(*inputs)
+            with heed():
+                return run(*inputs)
 
         def backward(self, dy: Array, cache: tuple[Any, ...] | None = None) -> Any:
-            dx = self.layer.backward(_lend(dy))
-            self.grads = dict(getattr(self.layer, "grads", None) or {})
-            return dx
+            with heed():
+                dx = self.layer.backward(_lend(dy))
+                self.grads = require_grads(getattr(self.layer, "grads", None))
+            return require_gradients(dx, count)
 
     Adopted.__name__ = Adopted.__qualname__ = spec.name
     return Adopted
@@ -74,17 +83,63 @@ def _choose_formula(spec: LayerSpec, declared: bool) -> Any:
 
 
 def give_params(layer: Any, params: Mapping[str, Array]) -> None:
-    """Put parameters into a layer: into its `params`, and wherever it holds the same array under a name of its own."""
-    own = getattr(layer, "params", None)
-    before = dict(own) if isinstance(own, dict) else {}
+    """Put parameters into a layer: into its `params`, and wherever it holds the same array under a name of its own.
+
+    Raises TypeError where they do not arrive: a layer that keeps other parameters is judged by the wrong ones.
+    """
+    own = find(layer, "params")
+    before = dict(own) if isinstance(own, Mapping) else {}
     lent = {name: _lend(value) for name, value in params.items()}
-    if not isinstance(own, dict):
-        layer.params = own = {}
-    own.update(lent)
-    for attribute, value in list(getattr(layer, "__dict__", {}).items()):
+    if isinstance(own, MutableMapping):
+        own.update(lent)
+    else:
+        _set(layer, "params", dict(lent))
+    for attribute, value in list((find(layer, "__dict__") or {}).items()):
         for name, old in before.items():
             if value is old and name in lent:
-                setattr(layer, attribute, lent[name])
+                _set(layer, attribute, lent[name])
+    now = find(layer, "params")
+    if lost := [name for name, value in lent.items() if not isinstance(now, Mapping) or now.get(name) is not value]:
+        raise TypeError(f"its params take no other {', '.join(lost)}: {show(now)}; accepted is a dict that can be written to")
+
+
+def _set(layer: Any, attribute: str, value: Any) -> None:
+    with suppress(AttributeError):  # a property without a setter, or no slot: whether the array arrived is seen behind it
+        setattr(layer, attribute, value)
+
+
+def require_array(method: str, value: Any) -> Any:
+    """Return what a pass returned as it is. Raises TypeError on what is no array and no number."""
+    if isinstance(value, np.ndarray | np.generic | float | int | complex) or hasattr(value, "__array__"):
+        if np.asarray(value).dtype.kind not in "fiubcOV":
+            raise TypeError(f"{method} returned an array of {np.asarray(value).dtype}; accepted are numbers")
+        return value
+    several = "; harness.styles.adjust(join=True) judges several outputs" if isinstance(value, tuple) else ""
+    raise TypeError(f"{method} returned {_name(value)}; accepted is an array{several}")
+
+
+def require_gradients(dx: Any, count: int) -> Any:
+    """Return what backward returned as it is. Raises TypeError on what is no array, nor a tuple of at most `count` of them."""
+    if isinstance(dx, tuple):
+        if len(dx) > count:
+            wanted = f"{count}, one for each input" if count > 1 else "1 (those of parameters are left in the dict grads)"
+            raise TypeError(f"backward returned {len(dx)} gradients; accepted are {wanted}")
+        return tuple(None if part is None else require_array(f"backward, at place {i},", part) for i, part in enumerate(dx))
+    if isinstance(dx, list) and count > 1:
+        raise TypeError("backward returned a list; accepted is a tuple with one array for each input")
+    return None if dx is None else require_array("backward", dx)
+
+
+def require_grads(grads: Any) -> dict[str, Any]:
+    """Return the gradients of parameters that a layer holds. Raises TypeError on what is no dict of arrays by name."""
+    if grads is not None and not (isinstance(grads, Mapping) and all(isinstance(name, str) for name in grads)):
+        raise TypeError(f"grads holds {_name(grads)}; accepted is a dict of arrays by name (harness.styles takes other ways)")
+    held = {name: value for name, value in dict(grads or {}).items() if value is not None}
+    return {name: require_array(f"grads[{name!r}]: backward", value) for name, value in held.items()}
+
+
+def _name(value: Any) -> str:
+    return "None" if value is None else f"{'an' if type(value).__name__[0] in 'aeiouAEIOU' else 'a'} {type(value).__name__}"
 
 
 def _lend(value: Any) -> Any:

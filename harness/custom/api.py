@@ -7,41 +7,39 @@ included, becomes a result.
 
 from __future__ import annotations
 
-import re
+import dataclasses
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
-from functools import partial
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
+from uuid import uuid4
 
 import numpy as np
 
-from harness.core import DTYPES, PASSING, USUAL_DTYPES, Array, Backend, BadInput, Comparison, Outcome, Problem
-from harness.custom.contracts.contract import Contract, NotApplicable, Note, look
-from harness.custom.contracts.subject import Subject
-from harness.custom.conventions import excuse_kinks
-from harness.custom.diagnose import Diagnosis, diagnose_layer
-from harness.custom.differences import NoSlope
-from harness.custom.reference import Reference, describe_references
+from harness.core import DTYPES, USUAL_DTYPES, Array, Backend, BadInput, Comparison
+from harness.custom.contracts.contract import Contract
+from harness.custom.diagnose import Diagnosis
+from harness.custom.hearing import Said
+from harness.custom.isolated import Isolation, find_way, read_isolation, run_isolated
+from harness.custom.pieces import OWN, ExplainGradient, ExplainStates, Judged, JudgeTrial, PutContract, Shrink
 from harness.custom.report import CheckReport, CheckResult, ConformanceError
-from harness.custom.shrink import Found, Reason
-from harness.custom.smallest import find_examples
+from harness.custom.results import expect, is_promoted, skip_stopped, skip_unjudged, sum_up, tell_reference
+from harness.custom.setting import About, Setting, describe
 from harness.custom.spec import LayerSpec
 from harness.custom.stability import find_unstable
-from harness.custom.states import explain_states
-from harness.custom.trials import VARIATIONS, Trial, TrialId, draw_again, draw_trials
-from harness.custom.unaided import find_visible, judge_unaided
+from harness.custom.targets import Address
+from harness.custom.trials import VARIATIONS, TrialId, list_again
 from harness.discovery import find_backends, find_contracts
 from harness.isolation import quiet
 from harness.judge.oracle import check_precision
-from harness.shards import Programs, ShardResult, guard, run_problem
 
 FRAMEWORKS = ("torch", "jax")
-NOT_JUDGED = "no formula was given, so the forward pass is not judged"
+STOPPED = ("error", "crash", "timeout", "memory")
+MOST_LOST = 2
 VALUES = {
     "forward": "the output is the formula's, to what rounding can do",
     "gradients": "every gradient is the formula's derivative, to what rounding can do",
@@ -56,6 +54,7 @@ PROMOTED = Diagnosis(
 )
 SAYING: Mapping[str, str] = {"shape": "shape", "error": "raises"}
 OnFail = Literal["raise", "warn", "report"]
+Run = Callable[[Iterable[Any]], Iterator[tuple[Any, Any]]]
 
 
 def check_layer(
@@ -65,7 +64,8 @@ def check_layer(
     dtypes: Sequence[str] = USUAL_DTYPES, against: Sequence[str] | None = FRAMEWORKS, checks: Collection[str] | None = None,
     seed: int = 0, cases: int = len(VARIATIONS), expected_failures: Mapping[str, str] | None = None,
     on_fail: OnFail = "raise", constants: Sequence[int] = (), name: str = "", gradient: Callable[..., Any] | None = None,
-    again: Collection[TrialId] = (), shrink: bool | None = None, folder: str | Path = ".harness",
+    isolate: bool | Isolation = False, again: Collection[TrialId] = (), shrink: bool | None = None,
+    folder: str | Path = ".harness",
 ) -> CheckReport:  # fmt: skip
     """Return what every check found about a hand-written layer.
 
@@ -79,7 +79,9 @@ def check_layer(
     `shrink` asks for the smallest case of what fails, and `folder` takes its files where the layer can be imported: a case for
     `harness replay`, and a script that shows it without the harness; None shrinks unless `on_fail` is "report".
     Raises ConformanceError, an AssertionError, when the layer does not conform and `on_fail` is "raise"; "warn" warns
-    instead, "report" only returns. Raises BadInput on a wrong setting.
+    instead, "report" only returns. `isolate` runs the layer in a guarded process with limits of time and memory, so that
+    what hangs or dies fails one trial alone; the layer must be one that another process can import. Raises BadInput on a
+    wrong setting.
 
     >>> class Square:
     ...     def forward(self, x):
@@ -99,15 +101,70 @@ def check_layer(
     read_sizes(dtypes, cases, seed)
     if wrong := [one for one in again if not isinstance(one, TrialId)]:
         raise BadInput(f"again: {wrong[0]!r}; accepted are trials: TrialId(seed, index, dtype)")
+    limits = read_isolation(isolate)
     backends = [find_backends()["numpy"], *_find_frameworks(against, spec.is_unaided)]
-    start, state = time.perf_counter(), np.random.get_state()
+    about, way = describe(spec), find_way(spec) if limits else spec
     into = Path(folder) if (on_fail != "report" if shrink is None else shrink) else None
+    plan = _Plan(tuple(dtypes), cases, seed, wanted, expected, tuple(again), into)
+    return _hand_out(_run(about, way, backends, plan, limits), on_fail)
+
+
+def check_address(
+    address: Address, about: About, *, dtypes: Sequence[str], against: Sequence[str] | None, checks: Collection[str] | None,
+    seed: int, cases: int, isolate: Isolation,
+) -> CheckReport:  # fmt: skip
+    """Return the report of a layer that this process never imports: only the guarded one does. Raises BadInput."""
+    wanted, _ = read_checks(checks, {})
+    read_sizes(dtypes, cases, seed)
+    backends = [find_backends()["numpy"], *_find_frameworks(against, about.is_unaided)]
+    return _run(about, address, backends, _Plan(tuple(dtypes), cases, seed, wanted, {}), isolate)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What is to be run: the trials of earlier runs before the usual ones, and the checks that are wanted or may fail.
+
+    `folder` takes the smallest cases of what fails; None looks for none.
+    """
+
+    dtypes: tuple[str, ...]
+    cases: int
+    seed: int
+    wanted: frozenset[str]
+    expected: Mapping[str, str]
+    again: tuple[TrialId, ...] = ()
+    folder: Path | None = None
+
+    def list_again(self, dtype: str) -> list[TrialId]:
+        """Return the trials of earlier runs."""
+        return list_again(dtype, self.again, self.cases, self.seed)
+
+    def list_trials(self, dtype: str) -> list[TrialId]:
+        """Return all trials in a dtype; none where no check of values is wanted."""
+        usual = [TrialId(self.seed, index, dtype) for index in range(self.cases)]
+        return [*self.list_again(dtype), *usual] if self.wanted & set(VALUES) else []
+
+    def list_tried(self, dtype: str) -> list[TrialId]:
+        """Return the trials that contracts are put to: those of earlier runs, and the first of the usual ones."""
+        return [*self.list_again(dtype), TrialId(self.seed, 0, dtype)]
+
+
+def _run(
+    about: About, way: LayerSpec | Address, backends: Sequence[Backend], plan: _Plan, limits: Isolation | None
+) -> CheckReport:
+    setting = Setting(way, about.name, uuid4().hex if limits else "")
+    names = tuple(backend.name for backend in backends)
+    start, state = time.perf_counter(), np.random.get_state()
+
+    def run(works: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
+        return run_isolated(works, limits, names) if limits else ((work, work.run()) for work in works)
+
     try:
         with quiet():
-            report = _check(spec, backends, dtypes, cases, seed, wanted, expected, again, into)
+            report = _check(about, setting, backends, plan, run)
     finally:
         np.random.set_state(state)
-    return _hand_out(replace(report, seconds=time.perf_counter() - start), on_fail)
+    return replace(report, seconds=time.perf_counter() - start)
 
 
 def _read_spec(
@@ -182,193 +239,118 @@ def _find_frameworks(against: Sequence[str] | None, idle: bool = False) -> list[
     return [known[name] for name in against]
 
 
-def _check(
-    spec: LayerSpec, backends: Sequence[Backend], dtypes: Sequence[str], cases: int, seed: int, wanted: frozenset[str],
-    expected: Mapping[str, str], again: Collection[TrialId], into: Path | None,
-) -> CheckReport:  # fmt: skip
-    results, rows, references = list[CheckResult](), list[Comparison](), list[Reference]()
-    every = dict[str, list[Trial]]()
-    for dtype in dtypes:
-        before, usual = list(draw_again(spec, dtype, again, cases, seed)), list(draw_trials(spec, dtype, cases, seed))
-        trials, programs = [*before, *usual], dict[str, Programs]()
-        every[dtype] = trials
-        found = judge_trials(trials, backends, programs, references) if wanted & set(VALUES) else []
-        rows += found
-        summed = [_skip_unjudged(one, spec, found) for one in _sum_up(found, dtype, backends, len(trials))]
-        own = [_diagnose(one, found, trials) for one in summed if one.check in wanted]
-        stopped = _find_stop(found)
-        subjects = [Subject(trial, _find_runs(trial, backends, programs)) for trial in (*before, usual[0])]
-        own += [_put_to_each(contract, subjects, dtype, stopped) for contract in CONTRACTS if contract.name in wanted]
-        results += explain_states(own, subjects[-1])
-    told = _tell_reference(references, rows, backends[1:]) if spec.is_unaided and wanted & set(VALUES) else ""
-    unstable = find_unstable(rows)
-    remarks = tuple(f"numpy, {dtype}, {name}: {words}" for (dtype, name), words in unstable.items())
-    report = CheckReport(spec.name, tuple(_expect(results, expected)), tuple(rows), reference=told, remarks=remarks)
-    if into is None or report.passed:
-        return report
-    frameworks = [backend.framework for backend in backends if backend.variant == "formula"]
-    return replace(report, examples=find_examples(spec, report.failures, every, list_reasons, frameworks, into))
+@dataclass(eq=False)
+class _Found:
+    """What came back so far, of each trial and of each contract put to it."""
 
+    judged: dict[TrialId, Judged] = dataclasses.field(default_factory=dict)
+    kept: dict[tuple[TrialId, str], CheckResult] = dataclasses.field(default_factory=dict)
+    said: Said = dataclasses.field(default_factory=Said)
 
-def list_reasons(trial: Trial, check: str) -> dict[Reason, Found]:
-    """Return why the trial fails the check, with no framework beside the layer; nothing where it passes."""
-    if check not in VALUES:
-        try:
-            broken = look(next(contract for contract in CONTRACTS if contract.name == check), Subject(trial))
-        except NotApplicable:
-            return {}
-        told = broken if isinstance(broken, str) else ""
-        return {Reason(check, words=re.sub(r"\d+", "#", told)): Found(told)} if told else {}
-    rows = [row for row in judge_trials([trial], [find_backends()["numpy"]], {}, []) if row.node in (trial.node, "network")]
-    wanted = [row for row in rows if row.node == "network" or (row.quantity == "y") is (check == "forward")]
-    return {_name_reason(check, row): Found(row.message, _count_bounds(row)) for row in wanted if row.verdict not in PASSING}
-
-
-def _name_reason(check: str, row: Comparison) -> Reason:
-    """Return the reason of a failing row: of what was raised its kind and place, for the rest of the text may name sizes."""
-    raised = re.sub(r":.*?(\(line [^()]*\))?$", r" \1", row.message) if row.verdict == "error" else ""
-    return Reason(check, row.node, row.quantity, row.verdict, row.culprit, raised)
-
-
-def _count_bounds(row: Comparison) -> float:
-    """Return how many times what rounding can do in its own dtype the row is off."""
-    known = [row.local_error_in_bounds, row.network_error_in_bounds, row.noise_error_in_bounds]
-    return max((value for value in known if not np.isnan(value)), default=float("nan"))
-
-
-def _tell_reference(references: Sequence[Reference], rows: Sequence[Comparison], idle: Sequence[Backend]) -> str:
-    names = " and ".join(backend.name for backend in idle)
-    said = f"; {names} had nothing to differentiate, for no formula was given" if names else ""
-    return describe_references(references, find_visible(rows)) + said
-
-
-def _skip_unjudged(result: CheckResult, spec: LayerSpec, rows: Sequence[Comparison]) -> CheckResult:
-    """Return the result; skipped where there is no formula that could have judged it, which is no reason to pass.
-
-    An output of a wrong dtype, or none at all, is wrong all the same.
-    """
-    if spec.formula is not None or result.check == "power":
-        return result
-    if result.check == "forward":
-        wrong = result.backend == "numpy" and any(row.quantity in ("y", "all") for row in rows if row.backend == "numpy")
-        return result if wrong else replace(result, state="skipped", message=NOT_JUDGED)
-    if spec.is_unaided and result.backend != "numpy":
-        return replace(result, state="skipped", message=f"no formula was given: {result.backend} has nothing to differentiate")
-    return result
-
-
-def judge_trials(
-    trials: Iterable[Trial], backends: Sequence[Backend], programs: dict[str, Programs], references: list[Reference]
-) -> list[Comparison]:
-    """Return the judge's rows; what a backend prepared for a graph serves all trials of its sizes.
-
-    `references` takes what layers without a formula were held against.
-    """
-    result = ShardResult()
-    for trial in trials:
-        ready = programs.setdefault(trial.problem.case.network.digest, Programs())
-        if trial.declared.formula is None:
-            rows, reference = judge_unaided(trial, backends[0])
-            result.comparisons += rows
-            references += [reference] if reference else []
-        elif trial.declared is trial.kind:
-            found = ShardResult()
-            run_problem(trial.problem, backends, {trial.node: trial.kind}, {}, ready, found)
-            result.comparisons += excuse_kinks(found.comparisons, trial, backends)
+    def take(self, work: Any, result: Any) -> None:
+        """Add a result; a trial that was split comes back in parts."""
+        if isinstance(work, JudgeTrial):
+            before = self.judged.get(work.trial, Judged(()))
+            self.judged[work.trial] = Judged((*before.rows, *result.rows), before.reference or result.reference)
+            self.said += result.said
         else:
-            result.comparisons += _judge_declared(trial, backends)
-    return result.comparisons
+            self.kept[work.trial, work.name], said = result
+            self.said += said
+
+    def rows(self, trials: Iterable[TrialId]) -> list[Comparison]:
+        """Return the rows of trials, as far as they came back."""
+        return [row for trial in trials if trial in self.judged for row in self.judged[trial].rows]
+
+    def is_hopeless(self, trials: Iterable[TrialId]) -> bool:
+        """Whether all of the first trials were lost with their processes: the others would be, each after its time."""
+        own = [row.verdict for row in self.rows(trials) if row.variant == "layer"]
+        return len(own) >= MOST_LOST and all(verdict in ("timeout", "crash") for verdict in own)
 
 
-def _find_runs(
-    trial: Trial, backends: Sequence[Backend], programs: Mapping[str, Programs]
-) -> dict[str, Callable[[Problem], Outcome]]:
-    """Return what runs the trial's formula in each framework, by its name; what was compiled for it is used again."""
-    case, kinds = trial.problem.case, {trial.node: trial.declared}
-    ready = programs.get(case.network.digest, {}) if trial.declared is trial.kind else {}
-
-    def run(backend: Backend, problem: Problem) -> Outcome:
-        program = ready.get((backend.name, case.dtype)) or backend.prepare(case.network, case.dtype, kinds)
-        return guard(program.run, problem) if program and not isinstance(program, Outcome) else Outcome("error")
-
-    return {one.name: partial(run, one) for one in backends if one.variant == "formula"}
-
-
-def _judge_declared(trial: Trial, backends: Sequence[Backend]) -> list[Comparison]:
-    """Return the output's rows by the formula of the forward pass, and the gradients' by the one they are declared to be of."""
-    rows, forward = [], [(trial.kind, True)] if trial.has_formula else []
-    for kind, is_output in (*forward, (trial.declared, False)):
-        result = ShardResult()
-        run_problem(trial.problem, backends, {trial.node: kind}, {}, Programs(), result)
-        rows += [row for row in result.comparisons if (row.quantity == "y") is is_output]
-    return rows
-
-
-def _sum_up(rows: Sequence[Comparison], dtype: str, backends: Sequence[Backend], trials: int) -> list[CheckResult]:
-    results = []
-    for backend in backends:
-        own = [row for row in rows if row.backend == backend.name]
-        whole = [row for row in own if row.node == "network"]  # a pass that failed has neither output nor gradients
-        outputs = [row for row in own if row.quantity == "y"] + whole
-        gradients = [row for row in own if row.quantity != "y" and row not in whole] + whole
-        results.append(_decide("forward", outputs, dtype, backend.name, trials))
-        results.append(_decide("gradients", gradients, dtype, backend.name, trials))
-        if backend.variant == "layer":
-            results.append(_weigh_power(gradients, rows, dtype, backend.name, trials))
-    return results
+def _check(about: About, setting: Setting, backends: Sequence[Backend], plan: _Plan, run: Run) -> CheckReport:
+    found, results = _Found(), list[CheckResult]()
+    for work, result in run(_list_works(setting, backends, plan, found)):
+        found.take(work, result)
+    for dtype in plan.dtypes:
+        trials = plan.list_trials(dtype)
+        rows = found.rows(trials)
+        stopped = _find_stop(rows)
+        summed = sum_up(rows, dtype, backends, len(trials)) if trials else []
+        results += [skip_unjudged(skip_stopped(one, rows, stopped), about, rows) for one in summed if one.check in plan.wanted]
+        tried = plan.list_tried(dtype)
+        results += [_take_contract(found, tried, one.name, stopped) for one in CONTRACTS if one.name in plan.wanted]
+    results = [_diagnose(one, found, plan, setting, run) for one in results]
+    results = [one for dtype in plan.dtypes for one in _explain_states(results, dtype, plan, setting, run)]
+    rows = [row for dtype in plan.dtypes for row in found.rows(plan.list_trials(dtype))]
+    references = [one.reference for one in found.judged.values() if one.reference is not None]
+    told = tell_reference(references, rows, backends[1:]) if about.is_unaided and plan.wanted & set(VALUES) else ""
+    remarks = tuple(f"numpy, {dtype}, {name}: {words}" for (dtype, name), words in find_unstable(rows).items())
+    final = tuple(expect(results, plan.expected))
+    report = CheckReport(about.name, final, tuple(rows), reference=told, said=found.said.tell(), remarks=remarks)
+    return report if plan.folder is None or report.passed else _add_examples(report, backends, plan, plan.folder, setting, run)
 
 
-def _decide(check: str, rows: Sequence[Comparison], dtype: str, backend: str, trials: int) -> CheckResult:
-    """Return what the rows come to: the message is that of the worst row."""
-    failing = [row for row in rows if row.verdict not in PASSING or row.verdict == "unavailable"]
-    if not rows:
-        return CheckResult(check, dtype, backend, "failed", "nothing was compared", trials)
-    if not failing:
-        return CheckResult(check, dtype, backend, "passed", "", trials)
-    worst = max(failing, key=_rank)
-    cases = len({row.case for row in failing})
-    apart = abs(worst.got - worst.expected) / abs(worst.expected) if worst.expected else float("nan")
-    size = f", off by {apart:.2g} of the value" if np.isfinite(apart) and worst.verdict == "mismatch" else ""
-    culprit = f"; wrong is {worst.culprit}" if worst.culprit else ""
-    message = f"{worst.verdict} in {cases} of {trials} trials{size}: {worst.message}{culprit} (trial {worst.case})"
-    return CheckResult(check, dtype, backend, "failed", message, trials, case=worst.case)
+def _explain_states(
+    results: Sequence[CheckResult], dtype: str, plan: _Plan, setting: Setting, run: Run
+) -> tuple[CheckResult, ...]:
+    """Return the results of one dtype; what a broken contract explains is explained by it."""
+    own = tuple(one for one in results if one.dtype == dtype)
+    if not {one.check for one in own if one.fails and one.backend == OWN} & set(CHECKS) - set(VALUES):
+        return own
+    ((_, explained),) = run([ExplainStates(setting, plan.list_tried(dtype)[-1], own)])
+    found: tuple[CheckResult, ...] = explained
+    return found
 
 
-def _rank(row: Comparison) -> tuple[bool, bool, float]:
-    """Return a key by which the row that tells most comes last: of the node itself before the graph's, of the largest error."""
-    return row.node != "network", row.layer != "input", float(np.nan_to_num(row.error_in_bounds))
+def _add_examples(
+    report: CheckReport, backends: Sequence[Backend], plan: _Plan, folder: Path, setting: Setting, run: Run
+) -> CheckReport:
+    """Return the report with the smallest cases of what fails."""
+    trials = tuple(trial for dtype in plan.dtypes for trial in plan.list_trials(dtype) or plan.list_tried(dtype))
+    frameworks = tuple(backend.framework for backend in backends if backend.variant == "formula")
+    ((_, examples),) = run([Shrink(setting, report.failures, trials, frameworks, folder)])
+    return replace(report, examples=examples)
 
 
-def _weigh_power(
-    rows: Sequence[Comparison], rows_of_all: Sequence[Comparison], dtype: str, backend: str, trials: int
-) -> CheckResult:
-    """Return whether every quantity had a trial in which an error of 1 % would have been seen."""
-    shown = {row.quantity for row in rows if row.verdict != "powerless"}
-    blunt = sorted({row.quantity for row in rows} - shown)
-    if not blunt:
-        return CheckResult("power", dtype, backend, "passed", "", trials)
-    unstable = find_unstable(rows_of_all)
-    why = [unstable[dtype, name] for name in blunt if (dtype, name) in unstable]
-    advice = f"{why[0]}" if why else "give inputs at which it is not lost in rounding, or 0"
-    message = f"no trial could have shown an error of 1 % in {', '.join(blunt)}: {advice}"
-    return CheckResult("power", dtype, backend, "failed", message, trials)
+def _list_works(setting: Setting, backends: Sequence[Backend], plan: _Plan, found: _Found) -> Iterator[Any]:
+    """Yield trials and contracts, as far as what was found until then leaves a sense in them."""
+    names = tuple(backend.name for backend in backends)
+    for dtype in plan.dtypes:
+        trials = plan.list_trials(dtype)
+        for trial in trials:
+            if not found.is_hopeless(trials):
+                yield JudgeTrial(setting, trial, names)
+        for contract in CONTRACTS:
+            for trial in plan.list_tried(dtype) if contract.name in plan.wanted else ():
+                if not _find_stop(found.rows(trials)):
+                    yield PutContract(setting, trial, contract.name, names)
 
 
-def _diagnose(result: CheckResult, rows: Sequence[Comparison], trials: Sequence[Trial]) -> CheckResult:
+def _take_contract(found: _Found, trials: Sequence[TrialId], name: str, stopped: str) -> CheckResult:
+    """Return the first failure; without one what the last trial gave, the first of the usual ones.
+
+    Where the layer does not run at all, which its trials tell, the contract is skipped.
+    """
+    kept = [found.kept[trial, name] for trial in trials if (trial, name) in found.kept]
+    if stopped or not kept:
+        return CheckResult(name, trials[-1].dtype, "numpy", "skipped", f"the layer does not run: {stopped}", 1)
+    return next((one for one in kept if one.fails), kept[-1])
+
+
+def _diagnose(result: CheckResult, found: _Found, plan: _Plan, setting: Setting, run: Run) -> CheckResult:
     """Return the result; where the layer's own values are wrong, with what explains them, quantity by quantity."""
     if not result.fails or result.check not in ("forward", "gradients") or result.backend != "numpy":
         return result
-    own = [row for row in rows if row.backend == "numpy" and (row.quantity == "y") is (result.check == "forward")]
-    said = {
-        row.quantity: PROMOTED for row in own if row.verdict == "dtype" and row.dtype == "float32" and "float64" in row.message
-    }
-    for name, some in _find_wrong(own, trials).items() if result.check == "gradients" else ():
-        said[name] = _explain_quantity(some, name)
-    told = "; ".join(f"{name}: {found.words}" for name, found in said.items())
+    trials, is_forward = plan.list_trials(result.dtype), result.check == "forward"
+    own = [row for row in found.rows(trials) if row.backend == "numpy" and (row.quantity == "y") is is_forward]
+    said = {row.quantity: PROMOTED for row in own if is_promoted(row)}
+    wrong = {} if is_forward else _find_wrong(found, trials)
+    works = [ExplainGradient(setting, name, tuple(some)) for name, some in wrong.items()]
+    said |= {work.quantity: diagnosis for work, diagnosis in run(works)} if works else {}
+    told = "; ".join(f"{name}: {one.words}" for name, one in said.items())
     plain = {SAYING[row.verdict] for row in own if row.verdict in SAYING}  # such a verdict is its own diagnosis
-    return replace(
-        result, diagnosis=told, causes=(*_find_common([one.cause for one in said.values() if one.cause]), *sorted(plain))
-    )
+    causes = (*_find_common([one.cause for one in said.values() if one.cause]), *sorted(plain))
+    return replace(result, diagnosis=told, causes=causes)
 
 
 def _find_common(causes: Sequence[str]) -> tuple[str, ...]:
@@ -377,24 +359,12 @@ def _find_common(causes: Sequence[str]) -> tuple[str, ...]:
     return tuple(cause for cause, count in counts.items() if count == max(counts.values()))
 
 
-def _explain_quantity(trials: Sequence[Trial], quantity: str) -> Diagnosis:
-    try:
-        return diagnose_layer(trials, quantity)
-    except NoSlope as reason:
-        return Diagnosis("", f"not looked for: no formula was given, and {reason}")
-
-
-def _is_promoted(row: Comparison) -> bool:
-    """Whether a result, and no cotangent on its way, came back in float64 where float32 went in."""
-    return row.verdict == "dtype" and row.dtype == "float32" and "float64" in row.message and row.quantity != "dy"
-
-
-def _find_wrong(rows: Sequence[Comparison], trials: Sequence[Trial]) -> dict[str, list[Trial]]:
+def _find_wrong(found: _Found, trials: Sequence[TrialId]) -> dict[str, list[TrialId]]:
     """Return by quantity the trials in which the node itself gave a wrong one."""
-    wrong: dict[str, list[Trial]] = {}
+    wrong: dict[str, list[TrialId]] = {}
     for trial in trials:
-        for row in rows:
-            if row.case == trial.problem.case.id and row.node == trial.node and row.verdict == "mismatch":
+        for row in found.rows([trial]):
+            if row.backend == "numpy" and row.node == row.layer and row.quantity != "y" and row.verdict == "mismatch":
                 wrong.setdefault(row.quantity, []).append(trial)
     return wrong
 
@@ -402,51 +372,7 @@ def _find_wrong(rows: Sequence[Comparison], trials: Sequence[Trial]) -> dict[str
 def _find_stop(rows: Sequence[Comparison]) -> str:
     """Return why the layer cannot run at all, nothing where some trial ran: every contract would say the same once more."""
     own = [row for row in rows if row.variant == "layer"]
-    return own[0].message if own and all(row.verdict == "error" for row in own) else ""
-
-
-def _put_to_each(contract: Contract, subjects: Sequence[Subject], dtype: str, stopped: str) -> CheckResult:
-    """Return the first failure; without one what the last subject gave, of the first of the usual trials."""
-    for subject in subjects:
-        result = _put(contract, subject, dtype, stopped)
-        if result.fails:
-            break
-    return result
-
-
-def _put(contract: Contract, subject: Subject, dtype: str, stopped: str) -> CheckResult:
-    if stopped:
-        return CheckResult(contract.name, dtype, "numpy", "skipped", f"the layer does not run: {stopped}", 1)
-    try:
-        broken = look(contract, subject)
-    except NotApplicable as reason:
-        return CheckResult(contract.name, dtype, "numpy", "skipped", str(reason), 1)
-    if isinstance(broken, Note):
-        return CheckResult(contract.name, dtype, "numpy", "passed", broken.text, 1)
-    if not broken:
-        return CheckResult(contract.name, dtype, "numpy", "passed", "", 1)
-    return CheckResult(
-        contract.name, dtype, "numpy", "failed", f"{broken} ({contract.why})", 1, case=subject.trial.problem.case.id
-    )
-
-
-def _expect(results: Sequence[CheckResult], expected: Mapping[str, str]) -> list[CheckResult]:
-    """Return the results with expected failures as such; a check that was to fail and fails nowhere is a failure."""
-    failing = {result.check for result in results if result.fails}
-    return [_expect_one(result, expected, failing) for result in results]
-
-
-def _expect_one(result: CheckResult, expected: Mapping[str, str], failing: set[str]) -> CheckResult:
-    if result.check not in expected or result.state == "skipped":
-        return result
-    reason = expected[result.check]
-    if result.fails:
-        return replace(result, state="expected", message=f"expected ({reason}): {result.message}")
-    if result.check in failing:
-        return result
-    return replace(
-        result, state="unexpected pass", message=f"it was expected to fail ({reason}), and does not: take it from the list"
-    )
+    return own[0].message if own and all(row.verdict in STOPPED for row in own) else ""
 
 
 def _hand_out(report: CheckReport, on_fail: OnFail) -> CheckReport:

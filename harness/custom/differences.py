@@ -22,6 +22,7 @@ import numpy as np
 from harness.backends.numerical import FIRST_STEP, LEVELS, SHRINK, STEP, TINY, TRIES, Direction, choose, extrapolate, find_reach
 from harness.core import Array
 from harness.isolation import quiet
+from harness.strangers import RAISED, tell
 
 # The second complex step is no power of two times the first, so that it rounds otherwise, and goes to the other side.
 OTHER_STEP = -STEP * 1.2345
@@ -71,8 +72,8 @@ class Forward:
             with quiet(), warnings.catch_warnings():
                 warnings.simplefilter("error", np.exceptions.ComplexWarning)
                 y = np.array(self.call(moved))
-        except (Exception, SystemExit) as error:  # reason: it is a stranger's code; what it raises is what there is to report
-            raise NoSlope(f"{type(error).__name__}: {error}") from error
+        except RAISED as error:  # reason: it is a stranger's code; what it raises is what there is to report
+            raise NoSlope(tell(error)) from error
         if y.dtype.kind not in "fc":
             raise NoSlope(f"forward returned {y.dtype}; accepted are floats")
         return y

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.core import Backend, BadInput, Comparison
-from harness.custom.api import CHECKS, VALUES, judge_trials, list_reasons
+from harness.custom.api import CHECKS, VALUES
 from harness.custom.layer_case import LayerCase, case_from_json, load_spec, make_case_trial
+from harness.custom.pieces import judge_trial, list_reasons
 from harness.custom.spec import LayerSpec
+from harness.shards import Programs
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,5 +38,5 @@ def replay_case(case: LayerCase, spec: LayerSpec, backends: Sequence[Backend] = 
         raise BadInput(f"case.check: {case.check!r}; accepted are {', '.join(CHECKS)}")
     trial = make_case_trial(case, spec)
     failing = tuple(found.message for found in list_reasons(trial, case.check).values())
-    rows = judge_trials([trial], backends, {}, []) if backends and case.check in VALUES else []
+    rows = judge_trial(trial, list(backends), Programs())[0] if backends and case.check in VALUES else []
     return Replayed(case, failing, tuple(rows))

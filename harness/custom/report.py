@@ -54,7 +54,8 @@ class CheckReport:
 
     `results` holds one entry for each check, dtype and backend; `comparisons` the rows of the judge behind them;
     `reference` says, where no formula was given, what the gradients were held against, and how small a fault that shows;
-    `remarks` what else is worth knowing of the layer; `examples` the smallest cases found of what fails.
+    `remarks` what else is worth knowing of the layer, `said` what it printed and warned of; `examples` the smallest cases found
+    of what fails.
     """
 
     layer: str
@@ -64,6 +65,7 @@ class CheckReport:
     remarks: tuple[str, ...] = ()
     reference: str = ""
     examples: tuple[Example, ...] = ()
+    said: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -86,7 +88,7 @@ class CheckReport:
         }
         rows = (f"{backend}, {dtype}, {name}: {verdict}: {text}" for (backend, dtype, name, verdict), text in told.items())
         notes = (f"{one.backend}, {one.dtype}, {one.check}: {one.message}" for one in self.results if one.is_noted)
-        return (*rows, *notes, *self.remarks)
+        return (*rows, *notes, *self.remarks, *self.said)
 
     def to_frame(self) -> pd.DataFrame:
         """Return the judge's rows as a table; `harness.table.COLUMNS` says what its columns hold."""

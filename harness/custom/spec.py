@@ -7,14 +7,17 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
 from harness.core import Array, BadInput
+from harness.strangers import RAISED, find, show, tell
+from reference_layers.layer import Place
 
 Shape = tuple[int, ...]
 SEED = 0
+BATCH, WIDTH = 6, 5  # of what is drawn for a layer by itself, by functions that draw for networks of any size
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +35,11 @@ class LayerSpec:
     formula whose derivative it is instead. `modes` says how the layer is switched, where no methods `train()` and `eval()`,
     flag `training` or word `mode` does it: `{"train": function, "eval": function}`, each called with the stranger's object.
     `second_order` says that the backward pass of a torch or JAX function is meant to be differentiated itself: then it is a
-    failure, not a finding, where that gives another second derivative. Raises BadInput, naming the field, on anything else.
+    failure, not a finding, where that gives another second derivative. `place` is where `harness run` puts the layer: alone,
+    or in random networks as map (one input, same width), merge (two inputs), project (another width) or loss (a scalar,
+    last); there, inputs are arrays of any batch and width, which `inputs` draws as a function of (generator, batch, width),
+    and parameters those that `params` draws as a function of (generator, features in, features out). Raises BadInput, naming
+    the field, on anything else.
     """
 
     layer: Any
@@ -44,6 +51,7 @@ class LayerSpec:
     gradient: Callable[..., Any] | None = None
     modes: Mapping[str, Callable[[Any], Any]] | None = None
     second_order: bool = False
+    place: Place = "alone"
     _is_factory: bool = field(default=False, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -60,28 +68,64 @@ class LayerSpec:
                 f"inputs: {self.inputs!r:.80}; accepted are a list with a shape or an array for each input, or a function of a "
                 "numpy.random.Generator that returns arrays"
             )
+        if self.place not in get_args(Place):
+            raise BadInput(f"place: {self.place!r}; accepted are {', '.join(get_args(Place))}")
         object.__setattr__(self, "_is_factory", _is_factory(self.layer))
         object.__setattr__(self, "name", _make_name(self.name or _find_name(self.layer)))
 
     def make(self) -> Any:
-        """Return a fresh layer. Raises BadInput when there is none, or it lacks one of the two passes."""
-        made = self.layer() if self._is_factory else deepcopy(self.layer)
+        """Return a fresh layer. Raises NoLayer when there is none, or it lacks one of the two passes."""
+        made = self.layer() if self._is_factory else self._copy()
         for method in ("forward", "backward"):
-            if not callable(getattr(made, method, None)):
-                raise BadInput(f"layer: {made!r:.80} has no method {method}; accepted is an object with forward and backward")
+            if not callable(find(made, method)):
+                raise NoLayer(f"layer: {show(made)} has no method {method}; accepted is an object with forward and backward")
         return made
 
-    def draw_params(self, rng: np.random.Generator) -> dict[str, Array]:
-        """Return the parameters in float64: those given, or those of a fresh layer. Raises BadInput on what is no array."""
-        given = self.params(rng) if callable(self.params) else self.params
-        found = dict(given) if given is not None else dict(getattr(self.make(), "params", None) or {})
+    def meet(self) -> None:
+        """Make a layer and look at it. Raises NoLayer where it is none, or keeps its parameters in anything but a dict."""
+        made = self.make()
+        if self.params is None:
+            read_names("params", find(made, "params"))
+
+    def _copy(self) -> Any:
+        try:
+            return deepcopy(self.layer)
+        except RAISED as error:  # reason: what a stranger's object holds, a lock or a file, may refuse to be copied
+            factory = f"lambda: {type(self.layer).__name__}(...)"
+            text = f"layer: {show(self.layer)} cannot be copied for each trial ({tell(error)}); accepted is a factory: {factory}"
+            raise NoLayer(text) from None
+
+    def as_layer(self) -> Any:
+        """Return the class that takes this layer's part in random networks: what discovery asks of an entry point.
+
+        Raises BadInput where the layer has no formula, or does not fit its `place`.
+        """
+        from harness.custom.placed import place_layer
+
+        return place_layer(self)
+
+    def draw_params(self, rng: np.random.Generator, n_in: int = WIDTH, n_out: int = 0) -> dict[str, Array]:
+        """Return the parameters in float64: those given, or those of a fresh layer. Raises BadInput on what is no array.
+
+        `n_in` and `n_out` count the features, for a function that draws parameters of any size.
+        """
+        given = (
+            self._ask("params", rng, n_in, n_out or n_in + (self.place not in ("map", "merge")))
+            if callable(self.params)
+            else self.params
+        )
+        found = read_names("params", find(self.make(), "params") if given is None else given)
         return {name: _read_array(f"params[{name!r}]", value) for name, value in found.items()}
 
-    def draw_inputs(self, rng: np.random.Generator) -> tuple[Array, ...]:
+    def draw_inputs(self, rng: np.random.Generator, batch: int = BATCH, width: int = WIDTH) -> tuple[Array, ...]:
         """Return the inputs: floats in float64, normal numbers where a shape is given, integers as they are."""
-        found: Any = self.inputs(rng) if callable(self.inputs) else [_draw(rng, entry) for entry in self.inputs]
+        found: Any = (
+            self._ask("inputs", rng, batch, width) if callable(self.inputs) else [_draw(rng, entry) for entry in self.inputs]
+        )
         if isinstance(found, np.ndarray):
             found = (found,)
+        if not isinstance(found, Sequence):
+            raise BadInput(f"inputs: the function returned {show(found)}; accepted is a list with an array for each input")
         return tuple(_read_array(f"inputs[{i}]", value) for i, value in enumerate(found))
 
     @property
@@ -90,9 +134,45 @@ class LayerSpec:
         return self.formula is None and self.gradient is None
 
     @property
+    def draws_params(self) -> bool:
+        """Whether parameters are drawn for any number of features."""
+        return callable(self.params) and takes_sizes(self.params)
+
+    def _ask(self, name: str, rng: np.random.Generator, *sizes: int) -> Any:
+        """Return what the function in a field draws; `sizes` go to one that takes them. Raises BadInput where it raises."""
+        function = getattr(self, name)
+        try:
+            return function(rng, *sizes) if takes_sizes(function) else function(rng)
+        except RAISED as error:
+            raise BadInput(f"{name}: the function raises {tell(error)}; accepted is one that returns arrays") from None
+
+    @property
     def is_drawn(self) -> bool:
         """Whether all inputs are given by their shapes, so that their number, size and scale may be varied."""
         return not callable(self.inputs) and all(_is_shape(entry) for entry in self.inputs)
+
+
+class NoLayer(BadInput):
+    """What was given as a layer makes no object with forward and backward; the text says what it makes."""
+
+
+def read_names(field: str, value: Any) -> dict[str, Any]:
+    """Return what a stranger holds as arrays by name; nothing for None. Raises NoLayer where it is no mapping of names."""
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
+        text = f"{field}: {show(value)}; accepted is a dict of arrays by name (harness.styles takes lists and attributes)"
+        raise NoLayer(text)
+    return dict(value)
+
+
+def takes_sizes(function: Any) -> bool:
+    """Whether a function that draws needs two sizes behind the generator; defaults are the function's own affair."""
+    try:
+        wanted = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):  # some callables written in C do not say
+        return False
+    return sum(one.default is one.empty and one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD) for one in wanted) == 3
 
 
 def _are_modes(modes: Any) -> bool:
@@ -103,7 +183,7 @@ def _is_factory(layer: Any) -> bool:
     if inspect.isclass(layer):
         _require_no_arguments(layer)
         return True
-    if hasattr(layer, "forward") or not callable(layer):
+    if find(layer, "forward") is not None or not callable(layer):
         return False
     _require_no_arguments(layer)
     return True
@@ -137,9 +217,12 @@ def _is_shape(entry: Any) -> bool:
 
 
 def _read_array(field: str, value: Any) -> Array:
-    array = np.asarray(value)
+    try:
+        array = np.asarray(value)
+    except RAISED as error:
+        raise BadInput(f"{field}: {show(value)} makes no array ({tell(error)}); accepted are arrays of numbers") from None
     if array.dtype.kind not in "fiub":
-        raise BadInput(f"{field}: {value!r:.80} holds {array.dtype}; accepted are arrays of floats, integers or booleans")
+        raise BadInput(f"{field}: {show(value)} holds {array.dtype}; accepted are arrays of floats, integers or booleans")
     return array.astype(np.float64) if array.dtype.kind == "f" else array
 
 

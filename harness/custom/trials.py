@@ -16,6 +16,7 @@ from harness.custom.adopted import adopt
 from harness.custom.spec import LayerSpec
 from harness.floats import is_float
 from harness.isolation import quiet
+from harness.strangers import RAISED, tell
 
 
 @dataclass(frozen=True)
@@ -69,14 +70,18 @@ class Trial:
 def draw_trials(spec: LayerSpec, dtype: str, count: int, seed: int) -> Iterator[Trial]:
     """Yield `count` trials; where inputs are given by their shapes, sizes, scales and storage take turns after the first."""
     for index in range(count):
-        yield _draw_numbered(spec, dtype, seed, index)
+        yield draw_numbered(spec, TrialId(seed, index, dtype))
 
 
 def draw_again(spec: LayerSpec, dtype: str, again: Iterable[TrialId], count: int, seed: int) -> Iterator[Trial]:
-    """Yield the trials of earlier runs in this dtype, without those that `draw_trials` yields with the same count and seed."""
-    for one in sorted(set(again)):
-        if one.dtype == dtype and not (one.seed == seed and one.index < count):
-            yield _draw_numbered(spec, dtype, one.seed, one.index)
+    """Yield the trials of `list_again`."""
+    for one in list_again(dtype, again, count, seed):
+        yield draw_numbered(spec, one)
+
+
+def list_again(dtype: str, again: Iterable[TrialId], count: int, seed: int) -> list[TrialId]:
+    """Return the trials of earlier runs in this dtype, without those that `draw_trials` yields with the same count and seed."""
+    return [one for one in sorted(set(again)) if one.dtype == dtype and not (one.seed == seed and one.index < count)]
 
 
 def read_trial_id(case: str, dtype: str) -> TrialId | None:
@@ -89,9 +94,11 @@ def read_trial_id(case: str, dtype: str) -> TrialId | None:
     return TrialId(int(found[1]), int(found[2]), dtype) if found else None
 
 
-def _draw_numbered(spec: LayerSpec, dtype: str, seed: int, index: int) -> Trial:
-    variation = VARIATIONS[index % len(VARIATIONS)]
-    return draw_trial(spec, dtype, seed, index, variation if spec.is_drawn else replace(variation, scale=1.0, batch=None))
+def draw_numbered(spec: LayerSpec, trial: TrialId) -> Trial:
+    """Return a trial; of inputs that are not given by their shapes only the storage varies from one to the next."""
+    variation = VARIATIONS[trial.index % len(VARIATIONS)]
+    chosen = variation if spec.is_drawn else replace(variation, scale=1.0, batch=None)
+    return draw_trial(spec, trial.dtype, trial.seed, trial.index, chosen)
 
 
 def draw_trial(spec: LayerSpec, dtype: str, seed: int, index: int, variation: Variation = VARIATIONS[0]) -> Trial:
@@ -155,9 +162,9 @@ def shape_of_output(spec: LayerSpec, params: Mapping[str, Array], inputs: tuple[
             what, kind = "layer", adopt(spec, len(inputs), _find_constants(spec, inputs))
             y = kind(**{name: value.copy() for name, value in params.items()}).forward(*(value.copy() for value in inputs))
             return np.shape(np.asarray(y, np.float64))
-    except (Exception, SystemExit) as error:  # reason: it is a stranger's code; what it raises is the message
+    except RAISED as error:  # reason: it is a stranger's code; what it raises is the message
         shapes = [list(value.shape) for value in inputs]
-        raise BadInput(f"{what}: it fails on inputs of the shapes {shapes}: {type(error).__name__}: {error}") from None
+        raise BadInput(f"{what}: it fails on inputs of the shapes {shapes}: {tell(error)}") from None
 
 
 def _shape_of_cotangent(spec: LayerSpec, params: Mapping[str, Array], inputs: tuple[Array, ...]) -> tuple[int, ...]:

@@ -31,6 +31,7 @@ from harness.judge.local import describe_parting, find_constants, find_parted, n
 from harness.judge.measure import Measure, measure
 from harness.judge.verdict import WORST_FIRST, Bench, judge, make_row
 from harness.shards import guard
+from harness.strangers import RAISED, tell
 
 SOME, ULP = 32, 2.0**-52
 CHECK = "reference"
@@ -53,8 +54,8 @@ def judge_unaided(trial: Trial, backend: Backend) -> tuple[list[Comparison], Ref
     seen = traced.gradients.get(trial.node)
     try:
         measures, reference = _measure(trial, outcome, seen)
-    except Exception as error:  # reason: what strangers' code returned may be nothing that can be judged
-        text = f"it cannot be judged: {type(error).__name__}: {error}"
+    except RAISED as error:  # reason: what strangers' code returned may be nothing that can be judged
+        text = f"it cannot be judged: {tell(error)}"
         return judge(bench, backend, Outcome("error", message=text), None), None
     rows = [_make_row(bench, backend, trial.node, name, found) for name, found in measures.items()]
     return name_culprits(rows), reference

@@ -18,7 +18,7 @@ from harness.judge.witnesses import COMPARED, Evidence, fails_locally, find_caus
 YOURS, FORMULA, UNKNOWN, JUDGE = "your layer", "formula", "unknown", "the judge"
 CONVENTION, ARITHMETIC = "nobody (convention)", "nobody (arithmetic)"
 NOBODY: Mapping[str, str] = {"convention": CONVENTION, "reduced-precision": ARITHMETIC, "constant": ARITHMETIC}
-OWN = frozenset({"error", "crash", "timeout", "contract"})
+OWN = frozenset({"error", "crash", "timeout", "memory", "contract"})
 MOST_TOLD = 3
 UNUSABLE, UNJUDGED = "the formula cannot serve as truth", "it cannot be judged"
 

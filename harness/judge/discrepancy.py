@@ -10,6 +10,7 @@ import numpy as np
 
 from harness.core import Array, Case, Discrepancy, Outcome
 from harness.floats import find_spacing, is_float
+from harness.strangers import RAISED
 
 
 def compare_pairs(case: Case, outcomes: Mapping[str, Outcome]) -> list[Discrepancy]:
@@ -26,8 +27,16 @@ def compare_pairs(case: Case, outcomes: Mapping[str, Outcome]) -> list[Discrepan
 
 
 def _quantities(outcome: Outcome) -> dict[str, Array]:
-    found = {"y": np.asarray(outcome.y), **{name: np.asarray(value) for name, value in outcome.gradients.items()}}
+    found = {name: _make_array(value) for name, value in {"y": outcome.y, **outcome.gradients}.items()}
     return {name: value for name, value in found.items() if is_float(value)}
+
+
+def _make_array(value: Any) -> Array:
+    """Return the array; one that holds no numbers where a stranger's layer gave what makes none, a ragged list for instance."""
+    try:
+        return np.asarray(value)
+    except RAISED:
+        return np.array(None)
 
 
 def _compare(case: Case, quantity: str, a: str, b: str, left: Array, right: Array) -> Discrepancy:

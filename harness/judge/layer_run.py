@@ -11,6 +11,7 @@ import numpy as np
 from harness.core import Array
 from harness.floats import find_format, find_spacing, is_float
 from harness.isolation import quiet
+from harness.strangers import RAISED, tell
 
 ULPS, WIDER = 3, 2**10
 DRAWS = 3
@@ -56,8 +57,8 @@ def run_layer(experiment: Experiment, convert: Callable[[Array], Any]) -> Values
             return _name(experiment, *_run(experiment, convert))
     except Unrunnable:
         raise
-    except Exception as error:  # reason: it is a stranger's code; what it raises is what there is to report
-        raise Unrunnable(f"{type(error).__name__}: {error}") from None
+    except RAISED as error:  # reason: it is a stranger's code; what it raises is what there is to report
+        raise Unrunnable(tell(error)) from None
 
 
 def _run(experiment: Experiment, convert: Callable[[Array], Any]) -> tuple[Any, Any, Any]:

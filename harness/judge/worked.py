@@ -23,6 +23,7 @@ from harness.judge.measure import Measure, measure
 from harness.judge.oracle import HIGHER, NodeTruth, find_truth, narrow
 from harness.judge.propagate import branch_arguments, flat, lower
 from harness.judge.rounding import add_storage, make_rounding
+from harness.strangers import RAISED, tell
 from reference_layers import Pair, Rounding
 from reference_layers.layer import Worked
 
@@ -116,8 +117,8 @@ def _judge(
         bounds = _bounds(kind, worked, problem, rounding, constants, true)
         found = {key: _measure(got.get(key), value, bounds[key], precision) for key, value in true.items()}
         found |= {key: Measure("missing", message="there is no worked number for it") for key in got if key not in true}
-    except (Exception, SystemExit) as error:  # reason: it is a stranger's code; what it raises is what there is to report
-        found = {"all": Measure("error", message=" ".join(f"{type(error).__name__}: {error}".split())[:500])}
+    except RAISED as error:  # reason: it is a stranger's code; what it raises is what there is to report
+        found = {"all": Measure("error", message=tell(error))}
     return [_row(kind, worked, dtype, f"{kind.name}{index + 1}", variant, key, value) for key, value in found.items()]
 
 

@@ -138,7 +138,7 @@ def test_a_wrong_output_is_told_apart_from_a_wrong_gradient() -> None:
     ("returned", "words"),
     [
         (None, "no such gradient"),
-        ([1.0], "the shape is"),
+        ([1.0], "backward returned a list; accepted is an array"),
         (1.0, "the shape is"),
         (np.array([[object()]]), "error"),
         ("dx", "error"),

@@ -180,7 +180,7 @@ class Nan(layers.Swish):
     [
         (Noisy, "the layer is random or keeps a state outside of it; seed it before every pass"),
         (Raises, "RuntimeError: not today (line"),
-        (Nothing, "'Nothing' object has no attribute 's' (line"),
+        (Nothing, "forward returned None; accepted is an array"),
         (Nan, "forward returned numbers that are not finite"),
     ],
 )

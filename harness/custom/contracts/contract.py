@@ -8,7 +8,7 @@ from typing import Literal, get_args
 
 from harness.custom.contracts.subject import Subject
 from harness.isolation import quiet
-from harness.shards import find_place
+from harness.strangers import RAISED, tell
 
 Theme = Literal["arrays", "passes", "cotangent", "results", "sizes", "points", "modes", "orders"]
 THEMES: tuple[Theme, ...] = get_args(Theme)
@@ -49,10 +49,10 @@ def look(contract: Contract, subject: Subject) -> str | Note:
             return contract.find(subject)
     except NotApplicable:
         raise
-    except (Exception, SystemExit) as error:  # reason: it is a stranger's code; what it raises is what there is to report
+    except RAISED as error:  # reason: it is a stranger's code; what it raises is what there is to report
         return f"it raises {describe_error(error)}"
 
 
 def describe_error(error: BaseException) -> str:
     """Return the kind and text of an error, and the last line of a stranger's file that it passed through."""
-    return f"{type(error).__name__}: {error}{find_place(error)}"
+    return tell(error)

@@ -56,7 +56,7 @@ def test_a_gradient_too_many_is_told() -> None:
         def backward(self, dy: Any) -> Any:
             return super().backward(dy), dy
 
-    assert ask("gradient_shapes", draw(Twice)) == "backward returns 2 gradients for 1 inputs"
+    assert "backward returned 2 gradients; accepted are 1" in ask("gradient_shapes", draw(Twice))
 
 
 def test_float64_in_a_float32_layer_is_told_by_this_contract_alone() -> None:
