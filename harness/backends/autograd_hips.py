@@ -111,7 +111,7 @@ def _casts(kind: FloatFormat) -> Casts | None:
 def differentiate(function: Callable[[Any], Any], leaves: Any, dy: Array) -> tuple[Array, Any]:
     """Return the function's value at the leaves (a nest of tuples and dicts of arrays) and their gradients for cotangent dy."""
     backward, y = make_pullback(function, leaves)
-    return np.asarray(y), backward(np.asarray(dy, np.asarray(y).dtype).reshape(np.shape(y))[()])
+    return np.asarray(y), backward(np.asanyarray(dy, np.asarray(y).dtype).reshape(np.shape(y))[()])
 
 
 def make_pullback(function: Callable[[Any], Any], leaves: Any) -> tuple[Callable[[Any], Any], Any]:

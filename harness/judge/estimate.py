@@ -232,7 +232,8 @@ def _scale(experiment: Experiment, witness: Witness, value: Values, seed: int) -
 
     Code that computes in float64 whatever it is given would show no more in float32 than one rounding, and has no estimate.
     Where float32 saturates it shows too little, of a difference with dy for instance that cancels: no gradient is said to be
-    rounded less than dy's largest entry. Raises Unrunnable where the layer fails on inputs a few ulps apart.
+    rounded less than dy's largest entry, times the largest of each array that it may have been multiplied by before. Raises
+    Unrunnable where the layer fails on inputs a few ulps apart.
     """
     rng = np.random.default_rng([seed, 2])
     rows: dict[str, list[Array]] = {}
@@ -241,7 +242,9 @@ def _scale(experiment: Experiment, witness: Witness, value: Values, seed: int) -
             with np.errstate(all="ignore"):
                 rows.setdefault(name, []).append(moved - value[name])
     least = find_eps("float64")
-    floor = WITH_DY * least * float(np.abs(experiment.dy).max(initial=0.0))
+    arrays = [value for value in (*experiment.inputs, *experiment.params.values()) if is_float(value)]
+    largest = np.prod([max(1.0, float(np.abs(value[np.isfinite(value)]).max(initial=0.0))) for value in arrays])
+    floor = WITH_DY * least * float(np.abs(experiment.dy).max(initial=0.0) * largest)
     return {
         name: np.maximum(
             _smooth(_mean_square(apart) + _mean_square(np.array(rows[name])), value[name], least), floor if name != "y" else 0.0

@@ -20,6 +20,7 @@ from harness.core import Array
 from harness.floats import find_format, is_float
 from harness.judge.estimate import NoiseEstimate, find_noise
 from harness.judge.memory import fingerprint
+from harness.judge.noisy_array import NoisyArray
 from reference_layers import BackwardBound, Pair, Rounding
 
 KEPT = 32
@@ -123,8 +124,23 @@ def _find_dtype(kind: Any, r: Rounding) -> str:
 
 
 @cache
+def _trace_noise() -> None:
+    """Let autograd trace arrays that round at random, as it does plain ones.
+
+    Their sums are as noisy as sums in any order are. The difference of two precisions knows the one order that NumPy takes,
+    in which terms may happen to cancel exactly, where torch adds them up in another.
+    """
+    from autograd.numpy.numpy_boxes import ArrayBox
+    from autograd.numpy.numpy_vspaces import ArrayVSpace
+
+    ArrayBox.register(NoisyArray)
+    ArrayVSpace.register(NoisyArray, lambda value: ArrayVSpace(np.asarray(value)))
+
+
+@cache
 def _differentiated(kind: Any) -> Any:
     """Return a layer that runs the formula and its derivative, as frameworks do that know nothing of the passes."""
+    _trace_noise()
 
     class Differentiated:
         def __init__(self, **params: Array) -> None:

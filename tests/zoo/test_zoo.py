@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from functools import cache
-from typing import Any
 
 import numpy as np
 import pytest
@@ -17,12 +16,6 @@ from tests.zoo.zoo import CAUSES, Fault, RightLayer, find_zoo, plant
 ZOO = find_zoo()
 FOUND, NAMED, WRONG = 0.99, 0.9, 0.03
 SEEDS, TRIALS = 3, 4
-OTHER_SUBGRADIENT = "a layer that takes another subgradient at an exact kink than its formula is accused"
-ACCUSED = {
-    "leaky_relu": OTHER_SUBGRADIENT,
-    "max_pool_tied": OTHER_SUBGRADIENT,
-    "torch-attention": "behind a saturated softmax the float64 noise that is scaled from float32 is too small by a factor of 2.4",
-}
 FIRST_LOOK = {"dtypes": ["float64"], "cases": 2}
 
 
@@ -67,13 +60,7 @@ def test_a_fault_with_other_causes_than_there_are_is_refused(causes):
         plant(ZOO.right["swish"], "x", None, causes, "why")
 
 
-def _list_right_layers() -> list[Any]:
-    """Return the right layers; those that are known to be accused are to fail, with the reason, until they are not."""
-    marks = {name: [pytest.mark.xfail(reason=reason)] for name, reason in ACCUSED.items()}
-    return [pytest.param(right, id=name, marks=marks.get(name, ())) for name, right in ZOO.right.items()]
-
-
-@pytest.mark.parametrize("right", _list_right_layers())
+@pytest.mark.parametrize("right", ZOO.right.values(), ids=lambda right: right.name)
 def test_a_right_layer_conforms(right: RightLayer):
     trials = TRIALS if right.framework != "jax" else 2  # what JAX takes to trace a layer anew for each pass adds up
     for seed in range(SEEDS):
@@ -94,7 +81,6 @@ def test_faults_are_found_by_the_checks_that_are_to_find_them():
     assert sum(one.expected for one in scores) / len(scores) >= FOUND, [one.fault for one in scores if not one.expected]
 
 
-@pytest.mark.skipif(not hasattr(CheckResult, "causes"), reason="the diagnosis tells its causes in words alone")
 def test_the_cause_of_faults_that_were_held_out_is_named():
     scores = [inspect(name) for name, fault in ZOO.faults.items() if fault.held_out]
     wrong = {one.fault: sorted(one.said) for one in scores if one.named == "wrong"}

@@ -1,0 +1,77 @@
+"""Layers that keep, change or throw dice come in; that the contract names the cause, and no formula, must hold."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness import check_layer
+from harness.custom.faults import CAUSES
+from tests.custom.layers import (
+    Accumulates,
+    ChangesInput,
+    Clips,
+    FailsOnEmpty,
+    HandsOutItsOutput,
+    IsRandom,
+    Linear,
+    RemembersTheFirst,
+    Swish,
+    UsesItsCacheUp,
+    linear,
+    swish,
+)
+
+
+class SquaresItsCache(Swish):
+    def backward(self, dy):
+        dx = super().backward(dy)
+        self.s *= self.s
+        return dx
+
+
+class WrongAndHandedOut(HandsOutItsOutput):
+    def backward(self, dy):
+        return -super().backward(dy)
+
+
+CASES = [
+    (Accumulates, linear, "no_stale_state", "accumulated"),
+    (RemembersTheFirst, swish, "no_stale_state", "stale-cache"),
+    (ChangesInput, swish, "inputs_unchanged", "aliasing/mutation"),
+    (IsRandom, swish, "deterministic", "nondeterministic"),
+    (HandsOutItsOutput, lambda xp, params, x: xp.exp(x), "no_aliasing", "aliasing/mutation"),
+    (SquaresItsCache, swish, "backward_twice", "aliasing/mutation"),
+    (UsesItsCacheUp, swish, "backward_twice", "raises"),
+    (FailsOnEmpty, swish, "empty_batch", "raises"),
+    (Clips, swish, "linear_in_cotangent", "cotangent-changed"),
+]
+
+
+def check(kind, formula):
+    return check_layer(kind, formula, inputs=[(8, 5)], against=[], dtypes=["float64"], on_fail="report")
+
+
+@pytest.mark.parametrize(("kind", "formula", "contract", "cause"), CASES, ids=[case[0].__name__ for case in CASES])
+def test_the_broken_contract_names_the_cause(kind, formula, contract, cause):
+    report = check(kind, formula)
+    assert {named for result in report.failures for named in result.causes} == {cause}
+    assert contract in {result.check for result in report.failures if result.causes}
+    assert cause in CAUSES
+
+
+def test_a_wrong_gradient_keeps_its_own_cause_beside_an_array_handed_out():
+    report = check(WrongAndHandedOut, lambda xp, params, x: xp.exp(x))
+    assert {"gradients", "no_aliasing"} <= {result.check for result in report.failures}
+    assert {named for result in report.failures for named in result.causes} == {"sign"}
+
+
+def test_what_a_contract_explains_is_not_sought_in_the_formula():
+    report = check(RemembersTheFirst, swish)
+    told = {result.check: result.diagnosis for result in report.failures}
+    assert told["no_stale_state"] == "what was kept of the pass before is used again"
+    assert told.get("gradients", "see no_stale_state") == "see no_stale_state"
+
+
+def test_right_layers_have_no_cause():
+    for kind, formula in ((Swish, swish), (Linear, linear)):
+        assert not any(result.causes for result in check(kind, formula).results)
