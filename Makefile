@@ -66,6 +66,7 @@ bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks.reference_speed || red=1; \
 	$(BIN)/python -m benchmarks.run_speed || red=1; \
 	$(BIN)/python -m benchmarks.judge_speed || red=1; \
+	$(BIN)/python -m benchmarks.check_speed || red=1; \
 	$(BIN)/python -m benchmarks.zoo --seeds $(ZOO_SEEDS) || red=1; \
 	exit $$red
 

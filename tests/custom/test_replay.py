@@ -9,8 +9,8 @@ import pytest
 
 from harness import LayerSpec, cli
 from harness.core import BadInput
-from harness.custom.api import list_reasons
 from harness.custom.layer_case import record_case
+from harness.custom.pieces import list_reasons
 from harness.custom.replay import replay
 from harness.custom.trials import draw_trial
 from tests.custom import importable, layers

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from harness import LayerSpec
-from harness.custom.api import list_reasons
+from harness.custom.pieces import list_reasons
 from harness.custom.shrink import (
     Found,
     Reason,

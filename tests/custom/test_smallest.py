@@ -90,7 +90,7 @@ def test_the_same_failure_has_the_same_files_and_nothing_else_is_written(tmp_pat
 
 
 def test_a_right_layer_writes_nothing_and_shrinks_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.custom.api.find_examples", None)
+    monkeypatch.setattr("harness.custom.pieces.find_examples", None)
     assert check_layer(layers.Swish, layers.swish, inputs=[(8, 5)], against=[], cases=2).passed
     assert not list(tmp_path.iterdir())
 

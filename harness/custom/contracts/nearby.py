@@ -19,7 +19,7 @@ from harness.custom.contracts.truth import differentiate
 
 NEAR, NEARER = 2.0**-20, 2.0**-26
 STEADY = 1e-2
-MORE, PROBED = 6, 4
+MORE, PROBED, WANDERED = 6, 4, 16
 Gradients = Mapping[int, Array]
 
 
@@ -103,8 +103,17 @@ class Neighbourhood:
         self._look_closer()
         for index in list(_list_indices(self.find_outside(place, got)))[:PROBED]:
             if self.probe(place, index) and self.find_outside(place, got)[index]:
-                return index
+                self.wander(place, index)
+                if self.find_outside(place, got)[index]:
+                    return index
         return None
+
+    def wander(self, place: int, index: tuple[int, ...]) -> None:
+        """Look at points at which one entry is among the larger ones: of the maxima that it may be, it is some and not all."""
+        for _ in range(WANDERED):
+            lines = {i: self._draw(self.inputs[i].shape) for i in self.subject.places}
+            lines[place][index] = 0.75
+            self.samples.append(self._differentiate(lines, NEAR))
 
     def has_wrong_sum(self, place: int, got: Array) -> bool:
         """Whether entries that share a gradient, in whatever way, got another sum of it than there is to share.
