@@ -64,7 +64,7 @@ def draw_params(rng):
 right = LayerSpec(from_graph_values(Value, neurons), formula, inputs=[(4, 3)], params=draw_params, name="neurons")
 wrong = LayerSpec(from_graph_values(WrongValue, neurons), formula, inputs=[(4, 3)], params=draw_params, name="wrong_neurons")
 SETTINGS = {"dtypes": ["float32"]}  # Python's floats have one precision: their rounding noise cannot be told
-FINDS = ("gradients", "no known fault explains it")
+FINDS = ("gradients", "is 1 - y instead of 1 - y^2, with y its output")
 
 if __name__ == "__main__":
     from harness import check_layer
