@@ -143,6 +143,7 @@ def check(
     memory: float = 2048.0,
     require: str = "",
     out: Path | None = None,
+    shrink: bool = True,
     quiet: Annotated[bool, Parameter(name=["--quiet", "-q"], negative="")] = False,
 ) -> int:
     """Check hand-written layers: every LayerSpec of a module or file, or one by its name.
@@ -175,12 +176,16 @@ def check(
         Frameworks that must be there: exit 4 when one is missing.
     out
         A file for the judge's rows: .csv or .json.
+    shrink
+        Look for the smallest case of what fails, and keep it in `.harness` for `harness replay`.
     quiet
         Print the failures alone.
     """
     from harness.custom import command
 
-    asked = command.Asked(targets, formula, inputs, dtypes, against, checks, seed, cases, isolate, timeout, memory, require, out)
+    asked = command.Asked(
+        targets, formula, inputs, dtypes, against, checks, seed, cases, isolate, timeout, memory, require, out, shrink
+    )
     reports, lost = command.check_targets(asked, lambda report: _tell_check(report, quiet))
     if lost:
         _say(f"[red]{_escape(lost)}[/]", error=True)

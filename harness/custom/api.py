@@ -40,6 +40,7 @@ from harness.judge.oracle import check_precision
 FRAMEWORKS = ("torch", "jax")
 STOPPED = ("error", "crash", "timeout", "memory")
 MOST_LOST = 2
+FOLDER = ".harness"
 VALUES = {
     "forward": "the output is the formula's, to what rounding can do",
     "gradients": "every gradient is the formula's derivative, to what rounding can do",
@@ -65,7 +66,7 @@ def check_layer(
     seed: int = 0, cases: int = len(VARIATIONS), expected_failures: Mapping[str, str] | None = None,
     on_fail: OnFail = "raise", constants: Sequence[int] = (), name: str = "", gradient: Callable[..., Any] | None = None,
     isolate: bool | Isolation = False, again: Collection[TrialId] = (), shrink: bool | None = None,
-    folder: str | Path = ".harness",
+    folder: str | Path = FOLDER,
 ) -> CheckReport:  # fmt: skip
     """Return what every check found about a hand-written layer.
 
@@ -111,13 +112,14 @@ def check_layer(
 
 def check_address(
     address: Address, about: About, *, dtypes: Sequence[str], against: Sequence[str] | None, checks: Collection[str] | None,
-    seed: int, cases: int, isolate: Isolation,
+    seed: int, cases: int, isolate: Isolation, shrink: bool = False, folder: str | Path = FOLDER,
 ) -> CheckReport:  # fmt: skip
     """Return the report of a layer that this process never imports: only the guarded one does. Raises BadInput."""
     wanted, _ = read_checks(checks, {})
     read_sizes(dtypes, cases, seed)
     backends = [find_backends()["numpy"], *_find_frameworks(against, about.is_unaided)]
-    return _run(about, address, backends, _Plan(tuple(dtypes), cases, seed, wanted, {}), isolate)
+    into = Path(folder) if shrink else None
+    return _run(about, address, backends, _Plan(tuple(dtypes), cases, seed, wanted, {}, folder=into), isolate)
 
 
 @dataclass(frozen=True)

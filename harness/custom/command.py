@@ -15,6 +15,7 @@ from harness.custom.report import CheckReport
 from harness.custom.setting import About, describe
 from harness.custom.spec import LayerSpec
 from harness.custom.targets import Address, find_specs, read_target
+from harness.custom.told import tell_reports
 from harness.discovery import choose, find_backends
 from harness.isolation import can_limit_memory
 
@@ -38,6 +39,7 @@ class Asked:
     memory: float = 2048.0
     require: str = ""
     out: Path | None = None
+    shrink: bool = True
 
 
 @dataclass(frozen=True)
@@ -72,12 +74,14 @@ def check_targets(asked: Asked, show: Callable[[CheckReport], None]) -> tuple[li
         raise BadInput(f"--out {str(asked.out)!r}; accepted is a file that ends in {' or '.join(ROWS)}")
     if lost := find_lost(asked):
         return [], lost
-    reports = []
-    for report in _check_isolated(asked) if asked.isolate else _check_here(asked):
+    found = list[tuple[LayerSpec | None, CheckReport]]()
+    for spec, report in _check_isolated(asked) if asked.isolate else _check_here(asked):
         show(report)
-        reports.append(report)
+        found.append((spec, report))
+    reports = [report for _, report in found]
     if asked.out is not None:
         write_rows(asked.out, reports)
+    tell_reports(found)
     return reports, ""
 
 
@@ -101,26 +105,26 @@ def _read_addresses(asked: Asked) -> list[Address]:
     return [read_target(target, asked.formula, asked.inputs) for target in asked.targets]
 
 
-def _check_here(asked: Asked) -> Iterator[CheckReport]:
+def _check_here(asked: Asked) -> Iterator[tuple[LayerSpec | None, CheckReport]]:
     specs: list[LayerSpec] = [spec for address in _read_addresses(asked) for _, spec in find_specs(address)]
     for spec in specs:
-        yield check_layer(
+        yield spec, check_layer(
             spec, dtypes=_read_dtypes(asked), against=_read_against(asked), checks=_read_checks(asked), seed=asked.seed,
-            cases=asked.cases, on_fail="report",
+            cases=asked.cases, on_fail="report", shrink=asked.shrink,
         )  # fmt: skip
 
 
-def _check_isolated(asked: Asked) -> Iterator[CheckReport]:
-    """Yield the reports; neither the target's module nor anything of it is imported here."""
+def _check_isolated(asked: Asked) -> Iterator[tuple[LayerSpec | None, CheckReport]]:
+    """Yield the reports; neither the target's module nor anything of it is imported here, so that there is no specification."""
     memory = asked.memory if can_limit_memory() and asked.memory else None
     limits = Isolation(asked.timeout, memory)
     surveys = [Survey(address) for address in _read_addresses(asked)]
     listed = dict(run_isolated(surveys, limits, ()))
     for survey in surveys:
         for address, about in listed[survey]:
-            yield check_address(
+            yield None, check_address(
                 address, about, dtypes=_read_dtypes(asked), against=_read_against(asked), checks=_read_checks(asked),
-                seed=asked.seed, cases=asked.cases, isolate=limits,
+                seed=asked.seed, cases=asked.cases, isolate=limits, shrink=asked.shrink,
             )  # fmt: skip
 
 

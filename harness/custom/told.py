@@ -61,11 +61,11 @@ class Told:
 def tell_reports(reports: Iterable[tuple[Any, CheckReport]]) -> None:
     """In GitHub Actions, print annotations and add to the step's summary; elsewhere do nothing.
 
-    `reports` are pairs of a layer, or its LayerSpec, and what `check_layer` returned for it.
+    `reports` are pairs of a layer, its LayerSpec, or None where its code is not here, and what `check_layer` returned for it.
     """
     if is_in_actions():
-        told = [Told(report.layer, report.results, locate(layer) if report.failures else None) for layer, report in reports]
-        say(tell(told))
+        pairs = [(locate(layer) if report.failures and layer is not None else None, report) for layer, report in reports]
+        say(tell([Told(report.layer, report.results, place) for place, report in pairs]))
 
 
 def tell(told: Sequence[Told]) -> list[str]:

@@ -18,6 +18,12 @@ BAD = "tests.custom.misbehaving"
 QUICK = ("--against", "none", "--dtypes", "float64", "--cases", "2")
 
 
+@pytest.fixture(autouse=True)
+def in_a_folder_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Files of smallest cases go where the command is run."""
+    monkeypatch.chdir(tmp_path)
+
+
 def test_a_right_layer_conforms(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.call(["check", f"{LAYERS}:Swish", "--formula", "swish", "--inputs", "6x5", *QUICK]) == 0
     shown = capsys.readouterr().out
@@ -34,9 +40,26 @@ def test_a_wrong_layer_does_not_and_the_others_are_checked(capsys: pytest.Captur
     assert "one conforms" in shown
     assert "finding it prints to stdout" in shown
     assert "does not conform: 1 of 3 layers: Scaled" in shown
+    assert "smallest case of gradients (float64): " in shown
+    (case,) = Path(".harness").glob("Scaled-gradients-*.json")
+    assert cli.call(["replay", str(case)]) == 1
     rows = list(csv.DictReader(out.read_text(encoding="utf-8").splitlines()))
     assert {row["layer"] for row in rows} == {"Scaled", "one", "two"}
     assert {row["verdict"] for row in rows if row["layer"] == "Scaled"} == {"ok", "mismatch"}
+
+
+def test_no_smallest_case_is_sought_where_none_is_wanted(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.call(["check", f"{BAD}:scaled", *QUICK, "--no-shrink"]) == 1
+    assert "smallest case" not in capsys.readouterr().out
+    assert not Path(".harness").exists()
+
+
+def test_in_github_actions_a_failure_is_annotated(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(Path("summary.md").resolve()))
+    assert cli.call(["check", f"{BAD}:scaled", *QUICK, "--no-shrink"]) == 1
+    assert "::error file=" in capsys.readouterr().out
+    assert "Scaled" in Path("summary.md").read_text(encoding="utf-8")
 
 
 def test_quiet_shows_failures_alone(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
