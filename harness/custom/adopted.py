@@ -85,6 +85,7 @@ def _choose_formula(spec: LayerSpec, declared: bool) -> Any:
 def give_params(layer: Any, params: Mapping[str, Array]) -> None:
     """Put parameters into a layer: into its `params`, and wherever it holds the same array under a name of its own.
 
+    A gradient that is written in place takes the dtype of the array that was prepared for it: such arrays are cast as well.
     Raises TypeError where they do not arrive: a layer that keeps other parameters is judged by the wrong ones.
     """
     own = find(layer, "params")
@@ -94,13 +95,37 @@ def give_params(layer: Any, params: Mapping[str, Array]) -> None:
         own.update(lent)
     else:
         _set(layer, "params", dict(lent))
-    for attribute, value in list((find(layer, "__dict__") or {}).items()):
-        for name, old in before.items():
-            if value is old and name in lent:
-                _set(layer, attribute, lent[name])
+    _replace(layer, before, lent)
+    grads = find(layer, "grads")
+    if isinstance(grads, MutableMapping):
+        held = dict(grads)
+        prepared = {name: _prepare(held[name], value) for name, value in lent.items() if _fits(held.get(name), before.get(name))}
+        grads.update(prepared)
+        _replace(layer, held, prepared)
     now = find(layer, "params")
     if lost := [name for name, value in lent.items() if not isinstance(now, Mapping) or now.get(name) is not value]:
         raise TypeError(f"its params take no other {', '.join(lost)}: {show(now)}; accepted is a dict that can be written to")
+
+
+def _replace(layer: Any, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
+    """Put other arrays into the attributes in which a layer holds the ones from before."""
+    for attribute, value in list((find(layer, "__dict__") or {}).items()):
+        for name, old in before.items():
+            if value is old and name in after:
+                _set(layer, attribute, after[name])
+
+
+def _fits(grad: Any, value: Any) -> bool:
+    """Whether a layer made an array for a gradient as it made the parameter's: in another dtype it is its own mistake."""
+    both = isinstance(grad, np.ndarray) and isinstance(value, np.ndarray)
+    return both and (grad.shape, grad.dtype) == (value.shape, value.dtype)
+
+
+def _prepare(grad: Array, value: Array) -> Array:
+    """Return a copy of the array for a gradient, of the kind of the parameter."""
+    copy = np.empty_like(value)
+    copy[...] = grad
+    return copy
 
 
 def _set(layer: Any, attribute: str, value: Any) -> None:

@@ -277,3 +277,35 @@ def test_importing_the_package_imports_no_framework() -> None:
 
 def test_every_check_says_why() -> None:
     assert all(len(why.split()) > 4 for why in CHECKS.values())
+
+
+class InPlace(layers.Linear):
+    """A right layer that writes its gradients into arrays that it made beforehand, one of which has a second name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.grads = {name: np.zeros_like(value) for name, value in self.params.items()}
+        self.dW = self.grads["W"]
+
+    def backward(self, dy: Any) -> Any:
+        prepared, self.grads = self.grads, {}
+        dx = super().backward(dy)
+        self.dW[...] = self.grads["W"]
+        prepared["b"][...] = self.grads["b"]
+        self.grads = prepared
+        return dx
+
+
+class Wide(InPlace):
+    """The same in a dtype of its own: its parameters are in float32, its gradients in float64."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.params = {name: value.astype(np.float32) for name, value in self.params.items()}
+        self.W, self.b = self.params["W"], self.params["b"]
+
+
+def test_prepared_gradients_are_cast_with_the_parameters_unless_they_were_of_another_dtype() -> None:
+    assert check_layer(InPlace, layers.linear, inputs=[(6, 5)], on_fail="report", checks=["gradients", "gradient_dtypes"]).passed
+    wide = check_layer(Wide, layers.linear, inputs=[(6, 5)], on_fail="report", checks=["gradient_dtypes"])
+    assert [one.dtype for one in wide.failures] == ["float32"]
