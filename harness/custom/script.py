@@ -96,7 +96,7 @@ def _write(value: Array) -> str:
 def _truth(case: LayerCase, framework: str, unaided: bool) -> list[str]:
     formula = _name_formula(case)
     if case.quantity == "y":
-        lines = [f"expected = np.asarray({formula}(xp, params, *inputs))"]
+        lines = [f"expected = np.asarray({'forward(' if unaided else f'{formula}(xp, '}params, *inputs))"]
     elif framework == "jax":
         place = f"[0][{case.quantity[1:]!r}]" if _is_param(case) else f"[{1 + _find_input(case)}]"
         call = f"jax.vjp(lambda params, *inputs: {formula}(xp, params, *inputs), params, *inputs)"
@@ -110,7 +110,8 @@ def _truth(case: LayerCase, framework: str, unaided: bool) -> list[str]:
         ]
     else:
         lines = _differences(case, "forward(" if unaided else f"{formula}(xp, ")
-    by = framework or ("the formula" if case.quantity == "y" else "differences")
+    values = "the forward pass in float64" if unaided else "the formula"
+    by = framework or (values if case.quantity == "y" else "differences")
     return [*lines, f'print("{case.quantity} by {by}:", expected.tolist())']
 
 

@@ -145,3 +145,13 @@ styled = LayerSpec(from_attributes(Attributes, params=["W", "b"]), layers.linear
 
 def through(xp: Any, params: Any, x: Any) -> Any:
     return x
+
+
+class Promotes:
+    """A right layer that turns float32 into float64."""
+
+    def forward(self, x: Any) -> Any:
+        return x * np.sqrt(np.float64(2.0))
+
+    def backward(self, dy: Any) -> Any:
+        return dy * np.sqrt(np.float64(2.0))

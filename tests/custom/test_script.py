@@ -51,6 +51,17 @@ def test_without_a_formula_the_forward_pass_itself_is_differentiated(
     assert "it exits with 0, not 1" in try_script(path, got, truth, 1e-8)
 
 
+def test_without_a_formula_an_output_is_compared_with_the_forward_pass_in_float64(tmp_path: Path) -> None:
+    spec = LayerSpec(importable.Promotes, None, [(2, 5)])
+    trial = draw_trial(spec, "float32", 0, 0)
+    case = record_case(spec, trial, Reason("forward", quantity="y"), tmp_path)
+    path = tmp_path / "script.py"
+    path.write_text(compose_script(case, "", 1e-5, "Layer()", unaided=True), encoding="utf-8")
+    assert "formula" not in path.read_text(encoding="utf-8")
+    y = np.asarray(trial.kind().forward(trial.problem.inputs["x"]))
+    assert not try_script(path, y, find_truth(trial, "y"), 1e-5)
+
+
 def test_there_is_no_script_in_bfloat16_nor_of_large_arrays() -> None:
     assert not compose_script(record(dtype="bfloat16"), "", 1e-8)
     large = LayerSpec(importable.Slightly, layers.swish, [(20, 20)])
