@@ -27,7 +27,7 @@ from harness.custom.hearing import Said
 from harness.custom.isolated import Isolation, find_way, read_isolation, run_isolated
 from harness.custom.pieces import OWN, ExplainGradient, ExplainStates, Judged, JudgeTrial, PutContract, Shrink
 from harness.custom.report import CheckReport, CheckResult, ConformanceError
-from harness.custom.results import expect, is_promoted, skip_stopped, skip_unjudged, sum_up, tell_reference
+from harness.custom.results import expect, is_cast, skip_stopped, skip_unjudged, sum_up, tell_reference
 from harness.custom.setting import About, Setting, describe
 from harness.custom.spec import LayerSpec
 from harness.custom.stability import find_unstable
@@ -52,6 +52,9 @@ PROMOTED = Diagnosis(
     "cast",
     "a float64 number or array inside turns float32 into float64, as np.sqrt(2 / np.pi) does since NumPy 2: float(...) of a "
     "number keeps the dtype of the array, and so does .astype(x.dtype) of an array",
+)
+DEMOTED = Diagnosis(
+    "cast", "it computes in float32 whatever it is given: where that is meant, have it checked with dtypes=['float32']"
 )
 SAYING: Mapping[str, str] = {"shape": "shape", "error": "raises"}
 OnFail = Literal["raise", "warn", "report"]
@@ -345,7 +348,7 @@ def _diagnose(result: CheckResult, found: _Found, plan: _Plan, setting: Setting,
         return result
     trials, is_forward = plan.list_trials(result.dtype), result.check == "forward"
     own = [row for row in found.rows(trials) if row.backend == "numpy" and (row.quantity == "y") is is_forward]
-    said = {row.quantity: PROMOTED for row in own if is_promoted(row)}
+    said = {row.quantity: PROMOTED if row.dtype == "float32" else DEMOTED for row in own if is_cast(row)}
     wrong = {} if is_forward else _find_wrong(found, trials)
     works = [ExplainGradient(setting, name, tuple(some)) for name, some in wrong.items()]
     said |= {work.quantity: diagnosis for work, diagnosis in run(works)} if works else {}

@@ -6,7 +6,9 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
+from math import isfinite
 from pathlib import Path
+from typing import Any
 
 from harness.core import DTYPES, BadInput, Status
 from harness.custom.api import CHECKS, FRAMEWORKS, check_address, check_layer
@@ -153,11 +155,11 @@ def write_rows(path: Path, reports: Sequence[CheckReport]) -> None:
             {
                 "layer": report.layer, "passed": report.passed, "seconds": round(report.seconds, 3),
                 "results": [asdict(result) for result in report.results], "findings": list(report.findings),
-                "comparisons": [asdict(row) for row in report.comparisons],
+                "comparisons": [_drop_nan(asdict(row)) for row in report.comparisons],
             }
             for report in reports
         ]  # fmt: skip
-        path.write_text(json.dumps(told, indent=1), encoding="utf-8")
+        path.write_text(json.dumps(told, indent=1, allow_nan=False), encoding="utf-8")
         return
     import pandas as pd
 
@@ -165,3 +167,8 @@ def write_rows(path: Path, reports: Sequence[CheckReport]) -> None:
 
     frame = pd.concat([report.to_frame().assign(layer=report.layer) for report in reports], ignore_index=True)
     guard_frame(frame).to_csv(path, index=False)
+
+
+def _drop_nan(row: dict[str, Any]) -> dict[str, Any]:
+    """Return the row with None for what is no finite number: JSON has none."""
+    return {name: None if isinstance(value, float) and not isfinite(value) else value for name, value in row.items()}

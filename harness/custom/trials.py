@@ -28,6 +28,10 @@ class Variation:
     batch: int | None = None
 
 
+SEVERAL = (
+    "formula: it returns {} outputs; accepted is one array: a formula that joins them (flattened, one behind the other), and the "
+    "layer in harness.styles.adjust(layer, join=True)"
+)
 VARIATIONS = (
     Variation(),
     Variation(storage="fortran"),
@@ -158,10 +162,15 @@ def shape_of_output(spec: LayerSpec, params: Mapping[str, Array], inputs: tuple[
     try:
         with quiet():
             if formula is not None:
-                return np.shape(formula(make_numpy_namespace(), params, *inputs))
+                y = formula(make_numpy_namespace(), params, *inputs)
+                if isinstance(y, tuple | list):
+                    raise BadInput(SEVERAL.format(len(y)))
+                return np.shape(y)
             what, kind = "layer", adopt(spec, len(inputs), _find_constants(spec, inputs))
             y = kind(**{name: value.copy() for name, value in params.items()}).forward(*(value.copy() for value in inputs))
             return np.shape(np.asarray(y, np.float64))
+    except BadInput:
+        raise
     except RAISED as error:  # reason: it is a stranger's code; what it raises is the message
         shapes = [list(value.shape) for value in inputs]
         raise BadInput(f"{what}: it fails on inputs of the shapes {shapes}: {tell(error)}") from None

@@ -69,6 +69,7 @@ def test_quiet_shows_failures_alone(capsys: pytest.CaptureFixture[str], tmp_path
     told = json.loads(out.read_text(encoding="utf-8"))
     assert [(one["layer"], one["passed"]) for one in told] == [("one", True), ("two", True)]
     assert {row["verdict"] for row in told[0]["comparisons"]} == {"ok"}
+    assert "NaN" not in out.read_text(encoding="utf-8")  # which is no JSON
 
 
 def test_isolated_neither_the_layer_nor_its_module_is_imported_here(run_harness: Any, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from harness import check_layer
+from harness.core import BadInput
 from tests.custom.test_diagnose import Gelu, LayerNorm, gelu, layer_norm
 
 VALUES = ["forward", "gradients", "power"]
@@ -54,3 +55,45 @@ def test_a_float64_number_in_float32_code_is_named():
     assert (result.check, result.dtype, result.causes) == ("gradients", "float32", ("cast",))
     assert "the dtype is float64; it must be float32" in result.message
     assert "a float64 number or array inside" in report.describe()
+
+
+class Single(Gelu):
+    def forward(self, x):
+        return super().forward(x.astype(np.float32))
+
+    def backward(self, dy):
+        return super().backward(dy.astype(np.float32))
+
+
+def test_a_layer_that_computes_in_float32_alone_is_told_how_to_be_checked():
+    report = check_layer(Single, gelu, inputs=[(4, 3)], against=[], on_fail="report", checks=VALUES)
+    assert "have it checked with dtypes=['float32']" in report.describe()
+    assert check_layer(Single, gelu, inputs=[(4, 3)], against=[], checks=VALUES, dtypes=["float32"]).passed
+
+
+def test_a_formula_of_several_outputs_is_refused_with_the_way_out():
+    with pytest.raises(BadInput, match=r"formula: it returns 2 outputs; accepted is one array.*adjust\(layer, join=True\)"):
+        check_layer(Gelu, lambda xp, params, x: (x, x), inputs=[(4, 3)], against=[])
+
+
+class TanhLayer:
+    """tanh(x W), saturated."""
+
+    def __init__(self):
+        self.params, self.grads = {"W": np.random.default_rng(0).standard_normal((4, 4))}, {}
+
+    def forward(self, x):
+        self.x, self.h = x, np.tanh(x @ self.params["W"])
+        return self.h.copy()
+
+    def backward(self, dy):
+        dz = dy * (1 - self.h**2)
+        self.grads = {"W": self.x.T @ dz}
+        return dz @ self.params["W"].T
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_no_framework_is_accused_of_the_rounding_of_tanh_behind_a_product(seed):
+    report = check_layer(TanhLayer, lambda xp, params, x: xp.tanh(x @ params["W"]), inputs=[(6, 4)], against=["jax"], seed=seed,
+                         dtypes=["float64"], checks=VALUES, on_fail="report")  # fmt: skip
+    assert report.passed, report.describe()
