@@ -177,6 +177,15 @@ def _write(name: str, texts: Sequence[str], options: Mapping[str, Any]) -> str:
         text = f" {name} ".join(f"({part})" if _needs_brackets(part, name, i) else part for i, part in enumerate(texts))
     else:
         text = f"{texts[0]}[...]" if name == "[]" else f"-{texts[0]}" if name == "neg" else f"{texts[0]}.{name}"
+    return shorten(text)
+
+
+def shorten(text: str) -> str:
+    """Return a text without what stands deep inside its brackets, where it is long.
+
+    >>> shorten("1 + (2 + x)")
+    '1 + (2 + x)'
+    """
     shorter = [_collapse(text, deepest) for deepest in (9, 3, 2, 1)]
     return next((one for one in shorter if len(one) <= LONGEST), shorter[-1])
 

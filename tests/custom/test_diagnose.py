@@ -265,16 +265,16 @@ class CellAtInput(Cell):
 
 
 INNER: list[tuple[Any, Any, str, str, str]] = [
-    (RoundedGelu, gelu, "dx", "constant", "for 0.0447 instead of 0.044715"),
-    (HalfGelu, gelu, "dx", "missing-factor", "lacks the factor 0.5 of the formula"),
+    (RoundedGelu, gelu, "dx", "constant", "0.0447 instead of 0.044715"),
+    (HalfGelu, gelu, "dx", "missing-factor", "1 instead of 0.5"),
     (
         GeluWithoutTerm,
         gelu,
         "dx",
         "missing-term",
-        "the term that flows through 1 + xp.tanh(0.797885 * (x + (0.044715 * x * x * x))) in 0.5 * x * (1 + xp.tanh(",
+        "the term (0.5 * x) * ((1 - (...)) * (0.797885 * (...))) is missing",
     ),
-    (OneSidedClamp, clamp, "dx", "mask", "takes the first branch everywhere of xp.minimum(xp.maximum(x, -0.5), 1)"),
+    (OneSidedClamp, clamp, "dx", "mask", "1 instead of 0, in the derivative where(maximum(x, -0.5) < 1,"),
     (TurnedClamp, clamp, "dx", "mask", "the wrong way round"),
     (CellWithoutSlope, cell, "dx", "missing-factor", "the derivative of xp.tanh(x @ W) is missing"),
     (CellAtOutput, cell, "dW", "at-output", "xp.tanh(x @ W) is taken at its output"),
@@ -294,3 +294,64 @@ def test_faults_inside_a_formula_are_named(kind: Any, formula: Any, quantity: st
 @pytest.mark.parametrize(("kind", "formula"), [(Gelu, gelu), (Clamp, clamp), (Cell, cell)])
 def test_right_layers_with_insides_have_no_diagnosis(kind: Any, formula: Any) -> None:
     assert diagnose_layer(draw(kind, formula), "dx") == NOTHING_FITS
+
+
+class Mish:
+    """x tanh(log(1 + exp(x))), with its derivative by hand: t + x (1 - t^2) s."""
+
+    def forward(self, x: Any) -> Any:
+        self.x, self.s, self.t = x, 1 / (1 + np.exp(-x)), np.tanh(np.log(1 + np.exp(x)))
+        return x * self.t
+
+    def backward(self, dy: Any) -> Any:
+        return dy * (self.t + self.x * (1 - self.t * self.t) * self.s)
+
+
+def mish(xp: Any, params: Any, x: Any) -> Any:
+    return x * xp.tanh(xp.log1p(xp.exp(x)))
+
+
+def _round(value: Any, dtype: Any = np.float16) -> Any:
+    return value.astype(dtype).astype(value.dtype)
+
+
+HAND_WRITTEN: list[tuple[Any, Any, Change, str]] = [
+    (Mish, mish, lambda s, dy, g: dy * (s.t - s.x * (1 - s.t * s.t) * s.s), "sign"),
+    (Mish, mish, lambda s, dy, g: dy * s.t, "missing-term"),
+    (Mish, mish, lambda s, dy, g: dy * (s.t + s.x * (1 - s.t) * s.s), "missing-factor"),
+    (Mish, mish, lambda s, dy, g: dy * (s.t + s.x * (1 - s.t * s.t) * s.s**2), "extra-factor"),
+    (Mish, mish, lambda s, dy, g: dy * (s.t + s.x * (1.02 - s.t * s.t) * s.s), "constant"),
+    (Sigmoid, sigmoid, lambda s, dy, g: dy * s.y * (1 + s.y), "sign"),
+    (Sigmoid, sigmoid, lambda s, dy, g: dy * s.y * (1.01 - s.y), "constant"),
+    (Sigmoid, sigmoid, lambda s, dy, g: dy * s.y * (1 - s.x), "at-input"),
+    (Sigmoid, sigmoid, lambda s, dy, g: dy * _round(s.y) * (1 - _round(s.y)), "cast"),
+]
+
+
+@pytest.mark.parametrize(("base", "formula", "change", "cause"), HAND_WRITTEN)
+def test_a_mistake_in_a_derivative_written_by_hand_is_named(base: Any, formula: Any, change: Change, cause: str) -> None:
+    found = diagnose_layer(draw(spoil(base, "dx", change), formula), "dx")
+    assert found.cause == cause
+
+
+def test_a_wrong_threshold_in_a_derivative_written_by_hand_is_a_mask() -> None:
+    def backward(layer: Any, dy: Any, gradient: Any) -> Any:
+        return dy * (layer.x > 0.3)
+
+    class Ramp:
+        def forward(self, x: Any) -> Any:
+            self.x = x
+            return np.maximum(x, 0)
+
+        def backward(self, dy: Any) -> Any:
+            return dy * (self.x > 0)
+
+    assert (
+        diagnose_layer(draw(spoil(Ramp, "dx", backward), lambda xp, _, x: xp.maximum(x, xp.zeros_like(x))), "dx").cause == "mask"
+    )
+
+
+@pytest.mark.parametrize("weight", [0.01, 0.003])
+def test_a_small_multiple_of_an_array_at_hand_is_no_cast(weight: float) -> None:
+    decayed = spoil(Linear, "dW", lambda s, dy, g: g + weight * s.params["W"])
+    assert diagnose_layer(draw(decayed, linear), "dW").cause != "cast"

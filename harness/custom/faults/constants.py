@@ -24,9 +24,19 @@ def predict(scene: Scene) -> Iterator[Fault]:
         found = _fit(scene, one, place)
         if found is not None:
             number, gradient = found
-            ours, theirs = _tell_apart(number, one.constants[place])
-            words = f"it is the gradient for {ours} instead of {theirs} in {one.text}"
-            yield Fault(_call(number, one.constants[place]), f"{one.index} {place} {number:.4g}", words, gradient)
+            cause, words = tell_number(number, one.constants[place])
+            said = f"it is the gradient for {words} in {one.text}"
+            yield Fault(cause, f"{one.index} {place} {number:.4g}", said, gradient)
+
+
+def tell_number(number: float, right: float) -> tuple[str, str]:
+    """Return the cause of another number than the right one, and both in words.
+
+    >>> tell_number(0.0447, 0.044715)
+    ('constant', '0.0447 instead of 0.044715')
+    """
+    ours, theirs = _tell_apart(number, right)
+    return _call(number, right), f"{ours} instead of {theirs}"
 
 
 def _call(number: float, right: float) -> str:
