@@ -264,6 +264,11 @@ class CellAtInput(Cell):
         return 1 - (self.x @ self.params["W"]) ** 2
 
 
+class CellOfWrongSign(Cell):
+    def local(self) -> Any:
+        return 1 + self.h**2
+
+
 INNER: list[tuple[Any, Any, str, str, str]] = [
     (RoundedGelu, gelu, "dx", "constant", "0.0447 instead of 0.044715"),
     (HalfGelu, gelu, "dx", "missing-factor", "1 instead of 0.5"),
@@ -278,6 +283,7 @@ INNER: list[tuple[Any, Any, str, str, str]] = [
     (TurnedClamp, clamp, "dx", "mask", "the wrong way round"),
     (CellWithoutSlope, cell, "dx", "missing-factor", "the derivative of xp.tanh(x @ W) is missing"),
     (CellAtOutput, cell, "dW", "at-output", "xp.tanh(x @ W) is taken at its output"),
+    (CellOfWrongSign, cell, "dW", "sign", "xp.tanh(x @ W) is 1 + y^2 instead of 1 - y^2"),
     (CellAtInput, cell, "dx", "at-input", "1 - y^2 of xp.tanh(x @ W) is taken at its input"),
 ]
 

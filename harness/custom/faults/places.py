@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -19,10 +19,14 @@ RULES: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
 }
 
 
-WRONG: Mapping[str, tuple[str, str, Callable[[Any], Any]]] = {
-    "xp.tanh": ("1 - y^2", "1 - y", lambda y: 1 - y),
-    "xp.sqrt": ("1 / (2 y)", "1 / y", lambda y: 1 / np.where(y == 0, np.nan, y)),
-    "xp.log": ("1 / x", "y", lambda y: y),
+WRONG: Mapping[str, Sequence[tuple[str, str, str, Callable[[Any], Any]]]] = {
+    "xp.tanh": (
+        ("1 - y^2", "1 - y", "missing-factor", lambda y: 1 - y),
+        ("1 - y^2", "1 + y^2", "sign", lambda y: 1 + y * y),
+        ("1 - y^2", "-y^2", "missing-term", lambda y: -y * y),
+    ),
+    "xp.sqrt": (("1 / (2 y)", "1 / y", "missing-factor", lambda y: 1 / np.where(y == 0, np.nan, y)),),
+    "xp.log": (("1 / x", "y", "missing-factor", lambda y: y),),
 }
 
 
@@ -56,11 +60,10 @@ def _move(scene: Scene, operation: Operation) -> Iterator[Fault]:
         yield Fault("at-input", f"{operation.index} at input", words, scene.pull(tamper=change))
     words = f"the derivative of {place} is applied twice"
     yield Fault("extra-factor", f"{operation.index} twice", words, scene.pull(tamper=_at(operation.index, _apply_twice)))
-    if operation.name in WRONG:
-        right, said, rule = WRONG[operation.name]
+    for right, said, cause, rule in WRONG.get(operation.name, ()):
         words = f"the derivative of {place} is {said} instead of {right}, with y its output"
         tamper = _at(operation.index, partial(_follow, rule))
-        yield Fault("missing-factor", f"{operation.index} wrong rule", words, scene.pull(tamper=tamper))
+        yield Fault(cause, f"{operation.index} wrong rule {said}", words, scene.pull(tamper=tamper))
 
 
 def _apply_twice(call: Call) -> Any:
