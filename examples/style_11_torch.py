@@ -32,7 +32,7 @@ def formula(xp, params, x):
 
 right = LayerSpec(from_torch(LeakyReLU, extra=[0.25]), formula, inputs=[(8, 5)])
 wrong = LayerSpec(from_torch(LeakyReLUOfReLU, extra=[0.25]), formula, inputs=[(8, 5)])
-FINDS = ("gradients", "the term that flows through 0.25 * x")
+FINDS = ("gradients", "0 instead of 0.25, in the derivative where(x > 0, 1, 0.25)")
 
 if __name__ == "__main__":
     from harness import check_layer
