@@ -15,7 +15,7 @@ import numpy as np
 from harness.array_api import make_autograd_namespace
 from harness.core import Array
 from harness.custom.faults.factors import fit_factor
-from harness.custom.probe import Call, Operation, Tamper, detach, stand_in
+from harness.custom.probe import Call, Operation, change_at, detach, stand_in
 from harness.custom.scene import Fault, Scene
 
 RANK = 95
@@ -41,7 +41,7 @@ def _mistake_partner(scene: Scene, one: Operation, place: int) -> Iterator[Fault
         yield _exchange(scene, one, place, "transposed", words, np.swapaxes(partner, -1, -2))
         words = f"the gradient of {one.texts[place]} in {one.text} takes the gradient behind it transposed, or not transposed"
         turn = partial(_turn_cotangent, place)
-        yield Fault("transposed", words, words, scene.pull(tamper=_change_at(one.index, turn)))
+        yield Fault("transposed", words, words, scene.pull(tamper=change_at({one.index}, turn)))
     for name, cause, other in _list_others(scene, one, partner):
         words = f"the gradient of {one.texts[place]} in {one.text} takes {name} for {one.texts[1 - place]}"
         yield _exchange(scene, one, place, cause, words, other)
@@ -67,7 +67,7 @@ def _is_multiple(one: Any, of: Any) -> bool:
 
 
 def _exchange(scene: Scene, one: Operation, place: int, cause: str, words: str, other: Array) -> Fault:
-    return Fault(cause, words, words, scene.pull(tamper=_change_at(one.index, partial(_go_back_by, place, other))))
+    return Fault(cause, words, words, scene.pull(tamper=change_at({one.index}, partial(_go_back_by, place, other))))
 
 
 def _go_back_by(place: int, other: Array, call: Call) -> Any:
@@ -94,7 +94,7 @@ def _reduce_otherwise(scene: Scene) -> Iterator[Fault]:
     for group in groups:
         which = group[0].text if len(group) == 1 else "all sums and means"
         for name, cause, words, change in _list_reductions(max(np.ndim(one.arguments[0]) for one in group)):
-            tamper = _change_in({one.index for one in group}, change)
+            tamper = change_at({one.index for one in group}, change)
             said = words.format(which)
             yield Fault(cause, f"{[one.index for one in group]} {name}", said, scene.pull(tamper=tamper))
 
@@ -123,13 +123,13 @@ def _assign(scene: Scene) -> Iterator[Fault]:
         if one.name in ("[]", "xp.where") and any(one.varies):
             for last in (True, False):
                 words = f"where an entry is used several times in {one.text}, the {'last' if last else 'first'} use wins"
-                tamper = _change_at(one.index, partial(_keep_one_use, last))
+                tamper = change_at({one.index}, partial(_keep_one_use, last))
                 yield Fault(
                     "missing-term", f"{one.index} assigned {last}", f"{words}: assigned, not added", scene.pull(tamper=tamper)
                 )
     slices = [one.index for one in scene.operations if one.name == "[]" and one.varies[0]]
     if 1 < len(slices) <= MOST_SLICES:
-        parts = [scene.pull(tamper=_change_in(set(slices) - {place}, _stop)) for place in slices]
+        parts = [scene.pull(tamper=change_at(set(slices) - {place}, _stop)) for place in slices]
         for words, order in (("last", parts), ("first", parts[::-1])):
             won = np.zeros_like(scene.truth)
             for part in order:
@@ -208,11 +208,3 @@ def _take_axis(axis: int, call: Call) -> Any:
     other = (xp.mean if call.operation.name == "xp.mean" else xp.sum)(x, axis=axis, keepdims=True)
     spread = np.broadcast_to(value, shape)
     return stand_in(spread, other + np.zeros(shape))
-
-
-def _change_at(index: int, change: Callable[[Call], Any]) -> Tamper:
-    return _change_in({index}, change)
-
-
-def _change_in(places: set[int], change: Callable[[Call], Any]) -> Tamper:
-    return lambda call: change(call) if call.operation.index in places else None

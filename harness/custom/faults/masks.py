@@ -10,7 +10,7 @@ import numpy as np
 
 from harness.array_api import make_autograd_namespace
 from harness.core import Array
-from harness.custom.probe import COMPARISONS, Call, detach, stand_in
+from harness.custom.probe import COMPARISONS, Call, change_at, detach, stand_in
 from harness.custom.scene import Fault, Scene
 
 RANK = 100
@@ -23,11 +23,11 @@ def predict(scene: Scene) -> Iterator[Fault]:
     for one in scene.operations:
         if one.name in BRANCHING:
             for name, words, branch in _list_branches(one.name):
-                change = _at(one.index, branch)
+                change = change_at({one.index}, branch)
                 said = f"{words} of {one.text}"
                 yield Fault("mask", f"{one.index} {name}", said, scene.pull(tamper=change))
             words = f"the mask of {one.text} looks at dy"
-            yield Fault("mask", f"{one.index} dy", words, scene.pull(tamper=_at(one.index, partial(_look_at, scene.dy))))
+            yield Fault("mask", f"{one.index} dy", words, scene.pull(tamper=change_at({one.index}, partial(_look_at, scene.dy))))
     yield from _move_thresholds(scene)
     yield from _share_ties(scene)
 
@@ -58,11 +58,15 @@ def _move_thresholds(scene: Scene) -> Iterator[Fault]:
             right = next(iter(one.constants.values()))
             for other in sorted({*numbers, right / 2, 2 * right, -right} - {right}):
                 words = f"the mask {one.text} has the threshold {other:g} for {right:g}"
-                yield Fault("mask", f"{one.index} {other:g}", words, scene.pull(tamper=_at(one.index, partial(_compare, other))))
+                yield Fault(
+                    "mask", f"{one.index} {other:g}", words, scene.pull(tamper=change_at({one.index}, partial(_compare, other)))
+                )
         elif one.name in ("xp.maximum", "xp.minimum") and sum(one.varies) == 1:
             for other in sorted(numbers - {0.0}):
                 words = f"the mask of {one.text} opens {other:g} further on"
-                yield Fault("mask", f"{one.index} + {other:g}", words, scene.pull(tamper=_at(one.index, partial(_open, other))))
+                yield Fault(
+                    "mask", f"{one.index} + {other:g}", words, scene.pull(tamper=change_at({one.index}, partial(_open, other)))
+                )
 
 
 def _compare(number: float, call: Call) -> Any:
@@ -82,7 +86,7 @@ def _share_ties(scene: Scene) -> Iterator[Fault]:
     for one in scene.operations:
         if one.name in ("xp.max", "xp.min", "xp.maximum", "xp.minimum"):
             words = f"where several are equal in {one.text}, each gets the whole gradient"
-            yield Fault("mask", f"ties {one.index}", words, scene.pull(tamper=_at(one.index, _give_to_all)))
+            yield Fault("mask", f"ties {one.index}", words, scene.pull(tamper=change_at({one.index}, _give_to_all)))
 
 
 def _give_to_all(call: Call) -> Any:
@@ -115,10 +119,6 @@ def _be_one(place: int, call: Call) -> Any:
 
 def _forget_one(place: int, call: Call) -> Any:
     return call.repeat(*[detach(value) if i == place else value for i, value in enumerate(call.arguments)])
-
-
-def _at(index: int, change: Callable[[Call], Any]) -> Callable[[Call], Any]:
-    return lambda call: change(call) if call.operation.index == index else None
 
 
 def find_wrong(scene: Scene) -> Array:

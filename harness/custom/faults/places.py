@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.custom.probe import Call, Operation, shape_of, stand_in
+from harness.custom.probe import Call, Operation, change_at, shape_of, stand_in
 from harness.custom.scene import Fault, Scene
 
 RANK, STEP = 50, 1e-6
@@ -52,17 +52,21 @@ def _move(scene: Scene, operation: Operation) -> Iterator[Fault]:
     """Yield the gradient with the derivative of one function taken at its own output, or its rule of the output at the input."""
     place = operation.text
     words = f"the derivative of {place} is taken at its output instead of its input"
-    yield Fault("at-output", f"{operation.index} at output", words, scene.pull(tamper=_at(operation.index, _take_at_output)))
+    yield Fault(
+        "at-output", f"{operation.index} at output", words, scene.pull(tamper=change_at({operation.index}, _take_at_output))
+    )
     if operation.name in RULES:
         said, rule = RULES[operation.name]
         words = f"the derivative {said} of {place} is taken at its input instead of its output"
-        change = _at(operation.index, lambda call: stand_in(call.value, call.arguments[0] * rule(call.operation.arguments[0])))
+        change = change_at(
+            {operation.index}, lambda call: stand_in(call.value, call.arguments[0] * rule(call.operation.arguments[0]))
+        )
         yield Fault("at-input", f"{operation.index} at input", words, scene.pull(tamper=change))
     words = f"the derivative of {place} is applied twice"
-    yield Fault("extra-factor", f"{operation.index} twice", words, scene.pull(tamper=_at(operation.index, _apply_twice)))
+    yield Fault("extra-factor", f"{operation.index} twice", words, scene.pull(tamper=change_at({operation.index}, _apply_twice)))
     for right, said, cause, rule in WRONG.get(operation.name, ()):
         words = f"the derivative of {place} is {said} instead of {right}, with y its output"
-        tamper = _at(operation.index, partial(_follow, rule))
+        tamper = change_at({operation.index}, partial(_follow, rule))
         yield Fault(cause, f"{operation.index} wrong rule {said}", words, scene.pull(tamper=tamper))
 
 
@@ -82,7 +86,3 @@ def _take_at_output(call: Call) -> Any:
     (x,) = call.arguments
     y = call.operation.value
     return stand_in(call.value, call.repeat(y + (x - call.operation.arguments[0]))) if shape_of(x) == np.shape(y) else None
-
-
-def _at(index: int, change: Callable[[Call], Any]) -> Callable[[Call], Any]:
-    return lambda call: change(call) if call.operation.index == index else None

@@ -10,7 +10,7 @@ import numpy as np
 
 from harness.core import Array
 from harness.custom.faults.factors import fit_factor, list_sizes
-from harness.custom.probe import Call, detach, stand_in
+from harness.custom.probe import Call, change_at, detach, stand_in
 from harness.custom.scene import Fault, Scene
 
 RANK = 90
@@ -43,7 +43,7 @@ def _forget_calls(scene: Scene, name: str) -> Iterator[Fault]:
         which = f"call {places.index(min(chosen)) + 1} of {len(places)} of {name}" if len(chosen) < len(places) else name
         words = f"the term that flows through {which} in the formula is missing"
         for also in (set[int](), maxima) if maxima else (set[int](),):
-            gradient = scene.pull(tamper=_change_at(chosen | also, lambda call: detach(call.value)))
+            gradient = scene.pull(tamper=change_at(chosen | also, lambda call: detach(call.value)))
             yield Fault("missing-term", f"without {name} {sorted(chosen)} {bool(also)}", words, gradient)
 
 
@@ -53,7 +53,7 @@ def _forget_powers(scene: Scene) -> Iterator[Fault]:
         power = one.constants.get(1) if one.name in ("**", "xp.pow") else 2.0 if one.name == "xp.square" else None
         if power:
             words = f"the derivative of {one.text} lacks its factor {power:g}"
-            change = _change_at({one.index}, partial(_scale, 1 / power))
+            change = change_at({one.index}, partial(_scale, 1 / power))
             yield Fault("missing-factor", f"power {one.index}", words, scene.pull(tamper=change))
 
 
@@ -66,7 +66,7 @@ def _skip_steps(scene: Scene) -> Iterator[Fault]:
     for one in scene.operations[:MOST_OPERATIONS]:
         for place, varies in enumerate(one.varies):
             if varies and np.shape(one.value) == np.shape(one.arguments[place]) and one.name not in NEVER_SKIPPED:
-                change = _change_at({one.index}, partial(_skip, place))
+                change = change_at({one.index}, partial(_skip, place))
                 by = f" by {one.texts[place]}" if len(one.texts) > 1 else ""
                 words = f"the derivative of {one.text}{by} is missing: it is taken as 1"
                 yield Fault("missing-factor", f"skipped {one.index} {place}", words, scene.pull(tamper=change))
@@ -81,7 +81,7 @@ def _skip_inner(scene: Scene) -> Iterator[Fault]:
     for one in scene.operations[:MOST_OPERATIONS]:
         if any(one.varies) and np.shape(one.value) == scene.inputs[0].shape and one.index + 1 < len(scene.operations):
             words = f"the inner derivative, of {one.text} by the input, is missing: it is taken as 1"
-            change = _change_at({one.index}, lambda call: stand_in(call.value, call.inputs[0]))
+            change = change_at({one.index}, lambda call: stand_in(call.value, call.inputs[0]))
             yield Fault("missing-factor", f"inner {one.index}", words, scene.pull(tamper=change))
 
 
@@ -90,7 +90,7 @@ def weigh_terms(scene: Scene) -> Iterator[tuple[float, str, str, Array]]:
     for one in scene.operations[:MOST_OPERATIONS]:
         for place, varies in enumerate(one.varies):
             if varies and sum(one.varies) > 1:
-                without = scene.pull(tamper=_change_at({one.index}, _cut(place)))
+                without = scene.pull(tamper=change_at({one.index}, _cut(place)))
                 term = scene.truth - without
                 weight = 1 + fit_factor(scene.error, term)
                 if np.isfinite(weight) and not _is_all(term, scene.truth):
@@ -123,7 +123,3 @@ def _cut(place: int) -> Callable[[Call], Any]:
 
 def _is_all(term: Array, truth: Array) -> bool:
     return bool(np.linalg.norm(truth - term) <= 1e-9 * np.linalg.norm(truth))
-
-
-def _change_at(places: set[int], change: Callable[[Call], Any]) -> Callable[[Call], Any]:
-    return lambda call: change(call) if call.operation.index in places else None
