@@ -22,7 +22,7 @@ import numpy as np
 
 from harness.core import DTYPES, USUAL_DTYPES, Array, Backend, BadInput, Comparison
 from harness.custom.contracts.contract import Contract
-from harness.custom.diagnose import Diagnosis
+from harness.custom.diagnose import SLIGHT, Diagnosis
 from harness.custom.hearing import Said
 from harness.custom.isolated import Isolation, find_way, read_isolation, run_isolated
 from harness.custom.pieces import OWN, ExplainGradient, ExplainStates, Judged, JudgeTrial, PutContract, Shrink
@@ -34,6 +34,7 @@ from harness.custom.stability import find_unstable
 from harness.custom.targets import Address
 from harness.custom.trials import VARIATIONS, TrialId, list_again
 from harness.discovery import find_backends, find_contracts
+from harness.floats import find_format
 from harness.isolation import quiet
 from harness.judge.oracle import check_precision
 
@@ -349,9 +350,8 @@ def _diagnose(result: CheckResult, found: _Found, plan: _Plan, setting: Setting,
     trials, is_forward = plan.list_trials(result.dtype), result.check == "forward"
     own = [row for row in found.rows(trials) if row.backend == "numpy" and (row.quantity == "y") is is_forward]
     said = {row.quantity: PROMOTED if row.dtype == "float32" else DEMOTED for row in own if is_cast(row)}
-    wrong = {} if is_forward else _find_wrong(found, trials)
-    works = [ExplainGradient(setting, name, tuple(some)) for name, some in wrong.items()]
-    said |= {work.quantity: diagnosis for work, diagnosis in run(works)} if works else {}
+    works = [] if is_forward else _list_explanations(found, trials, setting)
+    said |= {work.quantity: one for work, one in run(works) if one.cause or work.least == SLIGHT} if works else {}
     told = "; ".join(f"{name}: {one.words}" for name, one in said.items())
     plain = {SAYING[row.verdict] for row in own if row.verdict in SAYING}  # such a verdict is its own diagnosis
     causes = (*_find_common([one.cause for one in said.values() if one.cause]), *sorted(plain))
@@ -364,12 +364,21 @@ def _find_common(causes: Sequence[str]) -> tuple[str, ...]:
     return tuple(cause for cause, count in counts.items() if count == max(counts.values()))
 
 
-def _find_wrong(found: _Found, trials: Sequence[TrialId]) -> dict[str, list[TrialId]]:
-    """Return by quantity the trials in which the node itself gave a wrong one."""
+def _list_explanations(found: _Found, trials: Sequence[TrialId], setting: Setting) -> list[ExplainGradient]:
+    """Return what to explain: what the node itself gave wrong and, where rounding is unknown, what is grossly wrong."""
+    wrong = _find_trials(found, trials, "mismatch")
+    unknown = {name: some for name, some in _find_trials(found, trials, "noise-unknown").items() if name not in wrong}
+    works = [ExplainGradient(setting, name, tuple(some)) for name, some in wrong.items()]
+    gross = float(np.sqrt(find_format(trials[0].dtype).u))
+    return works + [ExplainGradient(setting, name, tuple(some), gross) for name, some in unknown.items()]
+
+
+def _find_trials(found: _Found, trials: Sequence[TrialId], verdict: str) -> dict[str, list[TrialId]]:
+    """Return by quantity the trials in which the node's own gradient has that verdict."""
     wrong: dict[str, list[TrialId]] = {}
     for trial in trials:
         for row in found.rows([trial]):
-            if row.backend == "numpy" and row.node == row.layer and row.quantity != "y" and row.verdict == "mismatch":
+            if row.backend == "numpy" and row.node == row.layer and row.quantity != "y" and row.verdict == verdict:
                 wrong.setdefault(row.quantity, []).append(trial)
     return wrong
 

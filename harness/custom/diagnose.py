@@ -17,11 +17,12 @@ import numpy as np
 
 import harness.custom.faults as package
 from harness.core import Array
-from harness.custom.scene import Family, Scene, run_once, set_scene
+from harness.custom.scene import Family, Fault, Scene, run_once, set_scene
 from harness.custom.trials import Trial
 from harness.isolation import quiet
 
 LEFT = 0.01
+SLIGHT = 1e-11  # the share of the truth that an error is at least
 MOST_TRIALS = 3
 
 
@@ -36,23 +37,26 @@ class Diagnosis:
 NOTHING_FITS = Diagnosis("", "no known fault explains it")
 
 
-def diagnose_layer(trials: Sequence[Trial], quantity: str) -> Diagnosis:
-    """Return what explains the gradient that the layer gives in these trials; those of the most various sizes are run."""
+def diagnose_layer(trials: Sequence[Trial], quantity: str, least: float = SLIGHT) -> Diagnosis:
+    """Return what explains the gradient that the layer gives in these trials; those of the most various sizes are run.
+
+    An error of less than `least` of the truth is none that could be explained.
+    """
     various = list({trial.problem.dy.shape: trial for trial in reversed(trials)}.values())[::-1]
     chosen = [*various, *(trial for trial in trials if trial not in various)][:MOST_TRIALS]
     got = [run_once(trial).get(quantity) for trial in chosen]
     pairs = [(trial, value) for trial, value in zip(chosen, got, strict=True) if value is not None]
-    return diagnose([trial for trial, _ in pairs], quantity, [value for _, value in pairs]) if pairs else NOTHING_FITS
+    return diagnose([trial for trial, _ in pairs], quantity, [value for _, value in pairs], least) if pairs else NOTHING_FITS
 
 
-def diagnose(trials: Sequence[Trial], quantity: str, got: Sequence[Array]) -> Diagnosis:
+def diagnose(trials: Sequence[Trial], quantity: str, got: Sequence[Array], least: float = SLIGHT) -> Diagnosis:
     """Return which known fault explains what the layer gave for the quantity in all the trials, or that none does.
 
     `got` holds an array of the truth's shape for each trial.
     """
     with quiet():
         scenes = [set_scene(trial, quantity, value) for trial, value in zip(trials, got, strict=True)]
-        wrong = [scene for scene in scenes if not _is_right(scene)]
+        wrong = [scene for scene in scenes if not _is_right(scene, least)]
         if not wrong or not all(np.isfinite(scene.got).all() and np.isfinite(scene.truth).all() for scene in wrong):
             return NOTHING_FITS
         return _name(wrong)
@@ -66,12 +70,19 @@ def find_families() -> tuple[Family, ...]:
 
 
 def _name(scenes: Sequence[Scene]) -> Diagnosis:
+    first, *others = sorted(scenes, key=lambda scene: scene.truth.size)
     for predict in find_families():
-        fitting = [{fault.name: fault for fault in predict(scene) if _fits(scene, fault.gradient)} for scene in scenes]
-        common = [name for name in fitting[0] if all(name in one for one in fitting)]
-        if common:
-            return Diagnosis(fitting[0][common[0]].cause, fitting[0][common[0]].words)
+        fitting = _list_fitting(predict, first)
+        for scene in others if fitting else ():
+            known = {fault.name for fault in _list_fitting(predict, scene)}
+            fitting = [fault for fault in fitting if fault.name in known]
+        if fitting:
+            return Diagnosis(fitting[0].cause, fitting[0].words)
     return NOTHING_FITS
+
+
+def _list_fitting(predict: Family, scene: Scene) -> list[Fault]:
+    return [fault for fault in predict(scene) if _fits(scene, fault.gradient)]
 
 
 def _fits(scene: Scene, gradient: Array) -> bool:
@@ -82,6 +93,6 @@ def _fits(scene: Scene, gradient: Array) -> bool:
     return bool(left <= LEFT * error)
 
 
-def _is_right(scene: Scene) -> bool:
+def _is_right(scene: Scene, least: float) -> bool:
     """Whether the truth itself is what came, to a share of what a fault is at least."""
-    return bool(np.linalg.norm(scene.error) <= LEFT * 1e-9 * np.linalg.norm(scene.truth))
+    return bool(np.linalg.norm(scene.error) <= least * np.linalg.norm(scene.truth))

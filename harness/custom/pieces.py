@@ -20,7 +20,7 @@ from harness.core import PASSING, Backend, BadInput, Comparison, Outcome, Proble
 from harness.custom.contracts.contract import NotApplicable, Note, look
 from harness.custom.contracts.subject import Subject
 from harness.custom.conventions import excuse_kinks
-from harness.custom.diagnose import Diagnosis, diagnose_layer
+from harness.custom.diagnose import SLIGHT, Diagnosis, diagnose_layer
 from harness.custom.differences import NoSlope
 from harness.custom.example import Example
 from harness.custom.hearing import Said, heed, listen
@@ -153,11 +153,12 @@ class PutContract:
 
 @dataclass(frozen=True, eq=False)
 class ExplainGradient:
-    """One wrong gradient, in those trials in which it is wrong, for which a known fault is looked for."""
+    """One wrong gradient, in those trials in which it is wrong by at least so much, for which a known fault is looked for."""
 
     setting: Setting
     quantity: str
     trials: tuple[TrialId, ...]
+    least: float = SLIGHT
     backends: tuple[str, ...] = (OWN,)
     is_single: bool = True
 
@@ -174,7 +175,7 @@ class ExplainGradient:
         setting = self.setting.recall()
         try:
             with listen():
-                return diagnose_layer([setting.draw(trial) for trial in self.trials], self.quantity)
+                return diagnose_layer([setting.draw(trial) for trial in self.trials], self.quantity, self.least)
         except NoSlope as reason:
             return Diagnosis("", f"not looked for: no formula was given, and {reason}")
         except RAISED as error:

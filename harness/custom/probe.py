@@ -180,14 +180,14 @@ def _write(name: str, texts: Sequence[str], options: Mapping[str, Any]) -> str:
     return shorten(text)
 
 
-def shorten(text: str) -> str:
-    """Return a text without what stands deep inside its brackets, where it is long.
+def shorten(text: str, longest: int = LONGEST) -> str:
+    """Return a text without what stands deep inside its brackets, where it is longer than `longest`.
 
     >>> shorten("1 + (2 + x)")
     '1 + (2 + x)'
     """
     shorter = [_collapse(text, deepest) for deepest in (9, 3, 2, 1)]
-    return next((one for one in shorter if len(one) <= LONGEST), shorter[-1])
+    return next((one for one in shorter if len(one) <= longest), shorter[-1])
 
 
 def _collapse(text: str, deepest: int) -> str:

@@ -1,101 +1,19 @@
 """Slopes: the operations of an elementwise formula come in, its derivative as an author would write it out goes out.
 
-An author differentiates by hand and writes a closed form, 1 - y^2 for a tanh. It is held as a graph of small operations, in
-which one place at a time can be changed, as an author would mistake it.
+An author differentiates by hand and writes a closed form, 1 - y^2 for a tanh.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.special import erf
 
 from harness.core import Array
-from harness.custom.probe import Operation, shorten
-
-Change = Callable[[Any], Any]
-
-
-@dataclass(frozen=True, eq=False)
-class Node:
-    """A number, an array by its name, or an operation on other nodes; a node is itself alone, so that it can be shared."""
-
-    name: str
-    parts: tuple[Node, ...] = ()
-    value: Any = None
-
-    @property
-    def is_number(self) -> bool:
-        """Whether it is a plain number."""
-        return self.name == "number"
-
-    def __add__(self, other: Node | float) -> Node:
-        return combine("+", self, other)
-
-    def __sub__(self, other: Node | float) -> Node:
-        return combine("-", self, other)
-
-    def __mul__(self, other: Node | float) -> Node:
-        return combine("*", self, other)
-
-    def __truediv__(self, other: Node | float) -> Node:
-        return combine("/", self, other)
-
-    def __str__(self) -> str:
-        return shorten(self._write())
-
-    def _write(self) -> str:
-        if not self.parts:
-            return f"{self.value:.6g}" if self.is_number else self.name
-        if self.name == "neg":
-            return f"-{self.parts[0]._enclose()}"
-        if self.name in BINARY:
-            return f" {self.name} ".join(part._enclose() for part in self.parts)
-        return f"{self.name}({', '.join(part._write() for part in self.parts)})"
-
-    def _enclose(self) -> str:
-        return f"({self._write()})" if self.parts and self.name in (*BINARY, "neg") else self._write()
-
-
-BINARY: Mapping[str, Callable[..., Any]] = {
-    "+": np.add, "-": np.subtract, "*": np.multiply, "/": np.divide, "**": np.power, "<": np.less, "<=": np.less_equal,
-    ">": np.greater, ">=": np.greater_equal, "==": np.equal, "!=": np.not_equal,
-}  # fmt: skip
-COMPARISONS = ("<", "<=", ">", ">=", "==", "!=")
-FUNCTIONS: Mapping[str, Callable[..., Any]] = {
-    **BINARY, "where": np.where, "maximum": np.maximum, "minimum": np.minimum, "neg": np.negative, "abs": np.abs, "exp": np.exp,
-    "expm1": np.expm1, "log": np.log, "log1p": np.log1p, "sqrt": np.sqrt, "tanh": np.tanh, "erf": erf, "sin": np.sin,
-    "cos": np.cos, "sign": np.sign, "square": np.square,
-}  # fmt: skip
-
-
-def number(value: float) -> Node:
-    """Return the node of a plain number."""
-    return Node("number", value=float(value))
-
-
-def combine(name: str, *parts: Node | float) -> Node:
-    """Return an operation, without what an author would leave out: a factor or a divisor 1, a term 0."""
-    one, other = [part if isinstance(part, Node) else number(part) for part in parts]
-    left, right = (part.value if part.is_number else None for part in (one, other))
-    if (name == "*" and 0 in (left, right)) or (name == "/" and left == 0):
-        return number(0)
-    if (name == "*" and left == 1) or (name == "+" and left == 0):
-        return other
-    if (name in "*/" and right == 1) or (name in "+-" and right == 0):
-        return one
-    if name == "-" and left == 0:
-        return Node("neg", (other,))
-    return Node(name, (one, other))
-
-
-def apply(name: str, *parts: Node) -> Node:
-    """Return a function of nodes."""
-    return Node(name, parts)
+from harness.custom.expressions import COMPARISONS, FUNCTIONS, Node, apply, evaluate, number
+from harness.custom.probe import Operation
 
 
 def read_formula(operations: Sequence[Operation], x: Array) -> Node | None:
@@ -217,30 +135,3 @@ def _list_textbook(x: Node, y: Node, numbers: Sequence[float]) -> Iterator[Node]
         for low in (y + value, number(value) * apply("exp", x), number(value)):
             yield Node("where", (Node(">", (x, number(0))), one, low))
     yield Node("where", (Node(">", (x, number(0))), one, number(0)))
-
-
-def walk(root: Node) -> list[Node]:
-    """Return each node of the graph once, those that others are made of first."""
-    seen: dict[int, Node] = {}
-
-    def visit(node: Node) -> None:
-        if id(node) not in seen:
-            for part in node.parts:
-                visit(part)
-            seen[id(node)] = node
-
-    visit(root)
-    return list(seen.values())
-
-
-def evaluate(root: Node, at: tuple[Node, int] | Node | None = None, change: Change = lambda value: value) -> Any:
-    """Return the graph's value with one node changed wherever it is used, or one part of one node there alone."""
-    values: dict[int, Any] = {}
-    for node in walk(root):
-        parts = [values[id(part)] for part in node.parts]
-        if isinstance(at, tuple) and at[0] is node:
-            parts[at[1]] = change(parts[at[1]])
-        with np.errstate(all="ignore"):
-            value = FUNCTIONS[node.name](*parts) if node.parts else node.value
-        values[id(node)] = change(value) if at is node else value
-    return values[id(root)]

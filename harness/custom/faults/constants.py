@@ -25,6 +25,8 @@ def predict(scene: Scene) -> Iterator[Fault]:
         if found is not None:
             number, gradient = found
             cause, words = tell_number(number, one.constants[place])
+            if one.name in ("+", "-") and cause == "factor":
+                cause = "constant"  # a number that is added is no factor
             said = f"it is the gradient for {words} in {one.text}"
             yield Fault(cause, f"{one.index} {place} {number:.4g}", said, gradient)
 
@@ -44,7 +46,8 @@ def _call(number: float, right: float) -> str:
     for value, cause in ((0.0, "missing-term"), (1.0, "missing-factor"), (-right, "sign")):
         if value != right and abs(number - value) <= 1e-4 * abs(right):
             return cause
-    return "constant" if right and 0.5 <= number / right <= 2 else "factor"
+    ratio = number / right if right else np.inf
+    return "constant" if 0.5 + 1e-4 < ratio < 2 - 1e-4 else "factor"
 
 
 def _tell_apart(one: float, other: float) -> tuple[str, str]:

@@ -1,0 +1,409 @@
+"""Mistakes: a scene and a gradient written out as an expression come in, the gradients of its common mistakes go out.
+
+One place of the expression is changed at a time: a sign, a term, a factor, a number, an axis, an array for another, a dtype.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from typing import Any
+
+import numpy as np
+
+from harness.core import Array
+from harness.custom.expressions import COMPARISONS, Change, Expression, Node, Place, hold, is_array, outline, walk
+from harness.custom.faults.constants import tell_number
+from harness.custom.faults.factors import call_size, fit_factor, list_sizes
+from harness.custom.scene import Fault, Scene
+from harness.floats import find_format
+
+STEPS = 8
+FACTORS_FIRST = ("sign", "missing-factor", "missing-term", "extra-factor")
+TERMS_FIRST = ("sign", "missing-term", "missing-factor", "extra-factor")
+LONGEST = 80  # letters of a whole expression
+MOST_RATIO = 64.0  # beyond it a number that was fitted only makes all else vanish
+NARROW = ("float16", "bfloat16", "float32")
+Put = Callable[[float, Any], Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Form:
+    """One way to write the gradient of a scene, and its name: `scale`, which no mistake touches, times an expression.
+
+    `order` tells which mistakes with terms and factors are thought of first, where several give the same.
+    """
+
+    name: str
+    scene: Scene
+    expression: Expression
+    scale: Any = 1.0
+    order: Sequence[str] = TERMS_FIRST
+
+    @property
+    def root(self) -> Node:
+        """The whole expression."""
+        return self.expression.root
+
+    @cached_property
+    def text(self) -> str:
+        """The whole expression as it is written, and what its names stand for."""
+        notes = {node.label: replace(node, label="") for node in reversed(self.expression.nodes) if node.label}
+        said = ", ".join(f"{name} = {node.write(LONGEST)}" for name, node in notes.items())
+        return self.root.write(LONGEST) + (f" with {said}" if said else "")
+
+    @cached_property
+    def is_true(self) -> bool:
+        """Whether it is the gradient."""
+        gradient, truth = self.run(), self.scene.truth
+        return bool(np.isfinite(gradient).all() and np.linalg.norm(gradient - truth) <= 1e-9 * np.linalg.norm(truth))
+
+    def rank(self, cause: str) -> int:
+        """Return how soon a cause is thought of."""
+        return self.order.index(cause) if cause in self.order else 0
+
+    def run(self, *places: Place, change: Change = lambda value: value) -> Array:
+        """Return the gradient with some places changed alike; NaN where the shapes then do not fit."""
+        shape = self.scene.truth.shape
+        try:
+            value = np.broadcast_to(self.scale * self.expression.evaluate(places, change), shape)
+        except (ValueError, TypeError, IndexError):  # reason: an array in the place of another may have any shape
+            return np.full(shape, np.nan)
+        return np.where(self.scene.free, 0.0, value)
+
+    def tell(self, cause: str, words: str, place: Place, change: Change) -> Fault:
+        """Return what one mistake gives."""
+        gradient = self.run(place, change=change)
+        if cause == "missing-factor" and np.allclose(np.abs(gradient), np.abs(self.scene.truth), rtol=1e-9, atol=0):
+            cause = "sign"  # all that the factor did was to give the signs
+        return Fault(cause, f"{self.name} {words}", f"{words}, in the derivative {self.text}", gradient)
+
+    def tell_all(self, cause: str, words: str, places: Sequence[Place], change: Change) -> Fault:
+        """Return what one mistake gives that is made in several places alike, as within a loop."""
+        said = f"{words}, in {len(places)} place{'s'[: len(places) > 1]} of the derivative {self.text}"
+        return Fault(cause, f"{self.name} all {words}", said, self.run(*places, change=change))
+
+
+def list_mistakes(forms: Sequence[Form]) -> Iterator[Fault]:
+    """Yield what mistakes give, in all forms those that explain most simply first."""
+    mistaken = [fault for form in forms for fault in _mistake_terms(form)]
+    yield from (fault for fault in mistaken if fault.cause != "extra-factor")
+    for make in (_keep_one_term, _mistake_reductions, _mistake_numbers, _mistake_weights, _mistake_scales, _mistake_branches):
+        for form in forms:
+            yield from make(form)
+    yield from (fault for fault in mistaken if fault.cause == "extra-factor")
+    for make in (_mistake_loops, _mistake_matrices, _skip_steps, _mistake_uses, _mistake_variables, _cast):
+        for form in forms:
+            yield from make(form)
+
+
+def _mistake_terms(form: Form) -> list[Fault]:
+    """Return the form with a sign turned, without a factor or a term, or with a factor twice, in this order."""
+    found = []
+    for node in form.expression.nodes:
+        for at, part in enumerate(node.parts):
+            for cause, words, change in _list_changes(node.name, part):
+                users = sum(part in other.parts for other in form.expression.nodes)
+                where = f" in {node}" if users > 1 and node is not form.root else ""
+                whole = part.name == "dy" and users == 1 and cause == "missing-factor"
+                said = f"{words.format(part)}{where}"
+                found.append(form.tell("cotangent-ignored" if whole else cause, said, (node, at), change))
+    return sorted(found, key=lambda fault: form.rank(fault.cause))
+
+
+def _mistake_loops(form: Form) -> Iterator[Fault]:
+    """Yield the form with a mistake with a term or a factor, or a cast, in all places that are alike, as in a loop unrolled."""
+    groups: dict[tuple[str, int, str], list[tuple[Node, int]]] = {}
+    for node in form.expression.nodes:
+        for at, part in enumerate(node.parts):
+            groups.setdefault((node.name, at, outline(part)), []).append((node, at))
+    found = []
+    for (name, _, _), places in groups.items():
+        part = places[0][0].parts[places[0][1]]
+        for cause, words, change in _list_changes(name, part) if len(places) > 1 else ():
+            found.append(form.tell_all(cause, words.format(part), places, change))
+    yield from sorted(found, key=lambda fault: form.rank(fault.cause))
+
+
+FACTORS: Sequence[tuple[str, str, Change]] = (
+    ("missing-factor", "the factor {} is missing", np.ones_like),
+    ("extra-factor", "the factor {} is there twice", np.square),
+)
+SUMS: Sequence[tuple[str, str, Change]] = (
+    ("sign", "the term {} has the wrong sign", np.negative),
+    ("missing-term", "the term {} is missing", np.zeros_like),
+    ("extra-factor", "the term {} is squared", np.square),
+)
+
+
+def _list_changes(name: str, part: Node) -> Sequence[tuple[str, str, Change]]:
+    """Return what may be done wrong with a part of an operation; what becomes of a number is found by a fit."""
+    if name == "neg":
+        return (("sign", "the minus of {} is missing", np.negative),)
+    return () if part.is_number else FACTORS if name in ("*", "/") else SUMS if name in ("+", "-") else ()
+
+
+def _skip_steps(form: Form) -> Iterator[Fault]:
+    """Yield the form without one step back: what comes into it, from dy, goes on as it came."""
+    nodes = form.expression.nodes
+    inside: dict[int, set[int]] = {}
+    flowing = {id(node) for node in nodes if node.name == "dy"}
+    for node in nodes:
+        below = {one for part in node.parts if id(part) in flowing for one in {id(part), *inside.get(id(part), ())}}
+        if below:
+            flowing.add(id(node))
+            inside[id(node)] = below
+    for node in nodes:
+        for other in nodes:
+            if id(other) in inside.get(id(node), ()) and other.name and node.name:
+                shapes = (np.shape(form.expression.get(one)) for one in (node, other))
+                if len(set(shapes)) == 1:
+                    words = f"the way back from {other} to {node} is missing: it is taken as 1"
+                    yield form.tell("missing-factor", words, node, _always(form.expression.get(other)))
+
+
+def _mistake_uses(form: Form) -> Iterator[Fault]:
+    """Yield the form with a product or a sum, used in several places, without one of its parts in one of them."""
+    for node in form.expression.nodes:
+        for at, part in enumerate(node.parts):
+            if part.name in ("*", "/", "-", "+") and sum(part in other.parts for other in form.expression.nodes) > 1:
+                for kept, lost in ((part.parts[0], part.parts[1]), (part.parts[1], part.parts[0])):
+                    if is_array(form.expression.get(kept)):
+                        cause = "missing-factor" if part.name in "*/" else "missing-term"
+                        words = f"{part} lacks {lost} in {node}"
+                        yield form.tell(cause, words, (node, at), _always(form.expression.get(kept)))
+
+
+def _mistake_numbers(form: Form) -> Iterator[Fault]:
+    """Yield the form with the number that fits best in place of each, in one place and in all."""
+    nodes, found = form.expression.nodes, list[Fault]()
+    for node in nodes:
+        for at, part in enumerate(node.parts if node.name not in COMPARISONS else ()):
+            if part.is_number:
+                found += _fit(form, (node, at), part, "power" if node.name == "**" and at else node.name)
+    for node in nodes:
+        users = [other for other in nodes if node in other.parts]
+        if node.is_number and len(users) > 1:
+            found += _fit(form, node, node, users[0].name)
+    yield from sorted(found, key=lambda fault: fault.cause != "size-factor")
+
+
+def _fit(form: Form, place: Place, right: Node, where: str) -> Iterator[Fault]:
+    found = _search(form, place, right.value)
+    if found is not None:
+        found = 0.0 if abs(found) < 1e-6 * abs(right.value) else found
+        cause, words = tell_number(found, right.value)
+        if {round(found, 6), right.value} <= set(list_sizes(form.scene).values()):
+            yield form.tell("size-factor", f"{words}, a size for another", place, lambda _: found)
+        if where in ("*", "/") and right.value:
+            yield from _call_sizes(form, found / right.value, words, place, found)
+            if abs(found / right.value) > MOST_RATIO:
+                return
+        yield form.tell(_call(cause, found, right.value, where), words, place, lambda _: found)
+
+
+def _call_sizes(form: Form, ratio: float, words: str, place: Place, found: float) -> Iterator[Fault]:
+    """Yield what a number is where it is a size times what it should be, or a part of it."""
+    for cause, name, said in call_size(form.scene, ratio):
+        fault = form.tell(cause, f"{words}: {said.replace('the truth', 'it')}", place, lambda _: found)
+        yield Fault(cause, f"{form.name} {name}", fault.words, fault.gradient)
+
+
+def _call(cause: str, found: float, right: float, where: str) -> str:
+    """Return the cause of another number where it is no factor: as a term 1 is but a number, as a branch it is its slope."""
+    if not right:
+        return "mask"
+    if where == "power" and found * right > 0:
+        return "extra-factor" if abs(found) > abs(right) else "missing-factor"
+    if abs(found - right * right) <= 1e-4 * abs(found):
+        return "factor"
+    if where == "where" and cause != "sign" and found:
+        return "constant" if 0.8 < found / right < 1.25 else "factor"
+    return "constant" if where in ("+", "-") and cause in ("missing-factor", "factor") else cause
+
+
+def _keep_one_term(form: Form) -> Iterator[Fault]:
+    """Yield the form with one term alone of a sum of three or more."""
+    for node in form.expression.nodes:
+        terms = _list_terms(node)
+        for sign, part in terms if len(terms) > 2 else ():
+            words = f"of the terms of {node} there is {part} alone"
+            yield form.tell("missing-term", words, node, _always(sign * form.expression.get(part)))
+
+
+def _list_terms(node: Node) -> list[tuple[int, Node]]:
+    """Return the terms of a sum, sums among them opened, each with its sign."""
+    if node.name not in ("+", "-"):
+        return [(1, node)]
+    left, right = _list_terms(node.parts[0]), _list_terms(node.parts[1])
+    turn = -1 if node.name == "-" else 1
+    return [*left, *((turn * sign, part) for sign, part in right)]
+
+
+def _search(form: Form, place: Place, right: float, put: Put = lambda value, _: value) -> float | None:
+    """Return the number by which the form comes nearest to what came, by secants; None where there is none."""
+    at = right
+    for _ in range(STEPS):
+        gradient, step = form.run(place, change=partial(put, at)), 1e-6 * max(abs(at), 1e-6)
+        move = fit_factor(form.scene.got - gradient, (form.run(place, change=partial(put, at + step)) - gradient) / step)
+        if not np.isfinite(move) or abs(move) > 10 * max(abs(at), abs(right), 0.1):
+            return None
+        at += move
+        if abs(move) <= 1e-9 * abs(at):
+            break
+    return None if at == right else at
+
+
+def _mistake_weights(form: Form) -> Iterator[Fault]:
+    """Yield the form with the weight that fits best before each of its terms and branches."""
+    for node in form.expression.nodes:
+        for at, part in enumerate(node.parts if node.name in ("+", "-", "where") else ()):
+            if not part.is_number and np.asarray(form.expression.get(part)).dtype.kind == "f":
+                without, whole = (form.run((node, at), change=change) for change in (np.zeros_like, np.copy))
+                weight = fit_factor(form.scene.got - without, whole - without)
+                if np.isfinite(weight) and abs(weight - 1) > 1e-6:
+                    cause, key, said = _call_weight(form, weight)
+                    words = f"the term {part} is {weight:.6g} times what it should be{said}, in the derivative {form.text}"
+                    name = f"{form.name} {part} in {node} {key}"
+                    yield Fault(cause, name, words, without + weight * (whole - without))
+
+
+def _call_weight(form: Form, weight: float) -> tuple[str, str, str]:
+    """Return the cause, a name and more words of a weight: a size, another number near 1, a factor."""
+    for cause, name, said in call_size(form.scene, weight):
+        if weight not in (0.5, 2.0):
+            return cause, name, f" ({said.split(' of the truth, and ')[-1].split(' times the truth, and ')[-1]})"
+    return ("constant" if 0.8 < weight < 1.25 else "factor"), f"{weight:.4g}", ""
+
+
+def _mistake_reductions(form: Form) -> Iterator[Fault]:
+    """Yield the form with one sum or mean over another axis, a mean for a sum or a sum for a mean, or none at all."""
+    for node in form.expression.nodes:
+        if node.is_reduction and np.ndim(form.expression.get(node.parts[0])):
+            for cause, words, change in _list_reductions(node, form.expression.get(node.parts[0])):
+                yield form.tell(cause, f"{words.format(node)}", node, change)
+
+
+def _list_reductions(node: Node, value: Any) -> Iterator[tuple[str, str, Change]]:
+    function, shape = (np.sum if node.name == "sum" else np.mean), np.shape(node.apply(value))
+    count = max(np.size(value) // max(int(np.prod(shape)), 1), 1)
+    scale = 1 / count if node.name == "sum" else float(count)
+    if count > 1:
+        other = "a mean is taken for {}" if node.name == "sum" else "a sum is taken for {}"
+        yield "size-factor", other, partial(np.multiply, scale)
+        yield "size-factor", "{} is divided by n - 1 for n", partial(np.multiply, count / (count - 1))
+    kept = bool(node.options.get("keepdims")) or not shape
+    for axis in [*range(np.ndim(value)), None] if kept else ():
+        if axis != node.options.get("axis") and (axis,) != node.options.get("axis"):
+            over = "everything" if axis is None else f"axis {axis}"
+            yield "wrong-axis", f"{{}} runs over {over}", _always(function(value, axis=axis, keepdims=True))
+    if kept:
+        words = "only the diagonal of the Jacobian is used: each entry stands for {}"
+        yield "diagonal-only", words, _always(value if node.name == "sum" else value / count)
+
+
+def _mistake_scales(form: Form) -> Iterator[Fault]:
+    """Yield the form with the number that fits best before the argument of each function."""
+    for node in form.expression.nodes:
+        if node.name in ("exp", "tanh", "erf", "sin", "cos"):
+            found = _search(form, (node, 0), 1.0, np.multiply)
+            if found is not None:
+                cause = "sign" if abs(found + 1) < 1e-4 else "constant" if 0.5 <= found <= 2 else "factor"
+                words = f"the argument of {node} is multiplied by {found:.6g}"
+                yield form.tell(cause, words, (node, 0), partial(np.multiply, found))
+
+
+def _mistake_branches(form: Form) -> Iterator[Fault]:
+    """Yield the form with its branches chosen otherwise: the other way round, one everywhere, or parted elsewhere."""
+    for node in form.expression.nodes:
+        if node.name == "where":
+            yield form.tell("mask", f"the branches of {node} are the wrong way round", (node, 0), np.logical_not)
+    for node in form.expression.nodes:
+        if node.name in COMPARISONS:
+            yield from _move_limits(form, node)
+    if form.root.name == "where":
+        yield from _part_elsewhere(form)
+
+
+def _move_limits(form: Form, node: Node) -> Iterator[Fault]:
+    """Yield the form with one comparison always or never met, turned, or with another number."""
+    for words, change in (("always", np.ones_like), ("never", np.zeros_like), ("not", np.logical_not)):
+        yield form.tell("mask", f"{node} is {words} taken for met", node, change)
+    numbers = {c for one in form.scene.operations for c in one.constants.values()} | {0.0, 1.0, -1.0}
+    for user in walk(node):
+        for at, part in enumerate(user.parts):
+            for other in sorted({*numbers, part.value / 2, 2 * part.value, -part.value}) if part.is_number else ():
+                if other != part.value:
+                    yield form.tell("mask", f"{node} has {other:g} for {part.value:g}", (user, at), _always(other))
+        if user.name == "abs":
+            yield form.tell("mask", f"{node} takes {user.parts[0]} for {user}", user, _always(form.expression.get(user.parts[0])))
+
+
+def _part_elsewhere(form: Form) -> Iterator[Fault]:
+    """Yield the two branches parted by x, its size or dy, where what came looks parted."""
+    scene, root = form.scene, form.root
+    branches = [np.broadcast_to(form.scale * form.expression.get(part), scene.dy.shape) for part in root.parts[1:]]
+    one, other = (np.where(scene.free, 0.0, branch) for branch in branches)
+    near = np.abs(scene.got - one) <= np.abs(scene.got - other)
+    x = scene.inputs[0]
+    for name, value in {"x": x, "the size of x": np.abs(x), "dy": scene.dy}.items():
+        for above in (True, False):
+            inside = (near if above else ~near) & ~scene.free
+            limit = float(value[inside].min()) if inside.any() else np.inf
+            taken = (value >= limit) == above
+            if 2 < taken.sum() < taken.size - 2:
+                words = f"the branches of {root} part where {name} is {'above' if above else 'below'} about {limit:.3g}"
+                yield Fault("mask", f"{form.name} {name} {above}", words, np.where(taken, one, other))
+
+
+def _mistake_variables(form: Form) -> Iterator[Fault]:
+    """Yield the form with an input or the output in the place of another array, and with labels of other classes."""
+    inputs = form.scene.inputs
+    names = ["x"] if len(inputs) == 1 else [f"x{i}" for i in range(len(inputs))]
+    others = [("at-input", name, value) for name, value in zip(names, inputs, strict=True) if is_array(value)]
+    for cause, name, value in (*others, ("at-output", "y", form.scene.y)):
+        for node in form.expression.nodes[:-1]:  # the whole of it is no array in the place of another
+            if _can_stand(form, node, name, value):
+                yield form.tell(cause, f"{name} stands for {node}", node, _always(value))
+                for at, part in enumerate(node.parts):
+                    if _can_stand(form, part, name, value):
+                        yield form.tell(cause, f"{name} stands for {part} in {node}", (node, at), _always(value))
+    for node in form.expression.nodes:
+        if node.name == "labels":
+            for step in (1, -1):
+                yield form.tell("order", f"the labels are off by {step}", node, partial(np.roll, shift=step, axis=-1))
+
+
+def _can_stand(form: Form, node: Node, name: str, value: Array) -> bool:
+    """Whether an array may stand for a node by mistake: one of its shape that it is not."""
+    own = form.expression.get(node)
+    return is_array(own) and np.shape(own) == value.shape and node.name not in (name, *COMPARISONS)
+
+
+def _mistake_matrices(form: Form) -> Iterator[Fault]:
+    """Yield the form with a matrix not transposed, or left out, wherever it is used."""
+    groups: dict[int, list[tuple[Node, int]]] = {}
+    for node in form.expression.nodes:
+        for at, part in enumerate(node.parts if node.name == "@" else ()):
+            groups.setdefault(id(part.parts[0] if part.name == "T" else part), []).append((node, at))
+    for places in groups.values():
+        part = places[0][0].parts[places[0][1]]
+        shape = np.shape(form.expression.get(part))
+        if len(shape) >= 2 and shape[-1] == shape[-2]:
+            words = f"{part} is transposed, or is not transposed, where it must not be"
+            yield form.tell_all("transposed", words, places, lambda value: np.swapaxes(value, -1, -2))
+            yield form.tell_all("missing-factor", f"the factor {part} is missing", places, lambda value: np.eye(len(value.T)))
+
+
+def _cast(form: Form) -> Iterator[Fault]:
+    """Yield the form with one array held in a narrower dtype."""
+    for dtype in NARROW:
+        narrow = find_format(dtype).dtype
+        for node in form.expression.nodes:
+            if is_array(form.expression.get(node)):
+                yield form.tell("cast", f"{node} is cast to {dtype}", node, partial(hold, narrow))
+
+
+def _always(value: Any) -> Change:
+    return lambda _: value
