@@ -22,6 +22,7 @@ from harness.floats import find_format
 STEPS = 8
 FACTORS_FIRST = ("sign", "missing-factor", "missing-term", "extra-factor")
 TERMS_FIRST = ("sign", "missing-term", "missing-factor", "extra-factor")
+OF_COTANGENT = {"missing-factor": "cotangent-ignored", "extra-factor": "cotangent-changed"}  # what it is where it is all of dy
 LONGEST = 80  # letters of a whole expression
 MOST_RATIO = 64.0  # beyond it a number that was fitted only makes all else vanish
 NARROW = ("float16", "bfloat16", "float32")
@@ -106,9 +107,9 @@ def _mistake_terms(form: Form) -> list[Fault]:
             for cause, words, change in _list_changes(node.name, part):
                 users = sum(part in other.parts for other in form.expression.nodes)
                 where = f" in {node}" if users > 1 and node is not form.root else ""
-                whole = part.name == "dy" and users == 1 and cause == "missing-factor"
-                said = f"{words.format(part)}{where}"
-                found.append(form.tell("cotangent-ignored" if whole else cause, said, (node, at), change))
+                own = OF_COTANGENT.get(cause, cause) if part.name == "dy" and users == 1 else cause
+                own = "mask" if part.name in COMPARISONS and cause == "missing-factor" else own
+                found.append(form.tell(own, f"{words.format(part)}{where}", (node, at), change))
     return sorted(found, key=lambda fault: form.rank(fault.cause))
 
 
@@ -171,6 +172,7 @@ def _mistake_uses(form: Form) -> Iterator[Fault]:
                 for kept, lost in ((part.parts[0], part.parts[1]), (part.parts[1], part.parts[0])):
                     if is_array(form.expression.get(kept)):
                         cause = "missing-factor" if part.name in "*/" else "missing-term"
+                        cause = "mask" if lost.name in COMPARISONS else cause
                         words = f"{part} lacks {lost} in {node}"
                         yield form.tell(cause, words, (node, at), _always(form.expression.get(kept)))
 
@@ -190,7 +192,7 @@ def _mistake_numbers(form: Form) -> Iterator[Fault]:
 
 
 def _fit(form: Form, place: Place, right: Node, where: str) -> Iterator[Fault]:
-    found = _search(form, place, right.value)
+    found = _search(form, [place], right.value)
     if found is not None:
         found = 0.0 if abs(found) < 1e-6 * abs(right.value) else found
         cause, words = tell_number(found, right.value)
@@ -241,12 +243,12 @@ def _list_terms(node: Node) -> list[tuple[int, Node]]:
     return [*left, *((turn * sign, part) for sign, part in right)]
 
 
-def _search(form: Form, place: Place, right: float, put: Put = lambda value, _: value) -> float | None:
+def _search(form: Form, places: Sequence[Place], right: float, put: Put = lambda value, _: value) -> float | None:
     """Return the number by which the form comes nearest to what came, by secants; None where there is none."""
     at = right
     for _ in range(STEPS):
-        gradient, step = form.run(place, change=partial(put, at)), 1e-6 * max(abs(at), 1e-6)
-        move = fit_factor(form.scene.got - gradient, (form.run(place, change=partial(put, at + step)) - gradient) / step)
+        gradient, step = form.run(*places, change=partial(put, at)), 1e-6 * max(abs(at), 1e-6)
+        move = fit_factor(form.scene.got - gradient, (form.run(*places, change=partial(put, at + step)) - gradient) / step)
         if not np.isfinite(move) or abs(move) > 10 * max(abs(at), abs(right), 0.1):
             return None
         at += move
@@ -307,7 +309,7 @@ def _mistake_scales(form: Form) -> Iterator[Fault]:
     """Yield the form with the number that fits best before the argument of each function."""
     for node in form.expression.nodes:
         if node.name in ("exp", "tanh", "erf", "sin", "cos"):
-            found = _search(form, (node, 0), 1.0, np.multiply)
+            found = _search(form, [(node, 0)], 1.0, np.multiply)
             if found is not None:
                 cause = "sign" if abs(found + 1) < 1e-4 else "constant" if 0.5 <= found <= 2 else "factor"
                 words = f"the argument of {node} is multiplied by {found:.6g}"
@@ -383,13 +385,21 @@ def _can_stand(form: Form, node: Node, name: str, value: Array) -> bool:
 
 def _mistake_matrices(form: Form) -> Iterator[Fault]:
     """Yield the form with a matrix not transposed, or left out, wherever it is used."""
-    groups: dict[int, list[tuple[Node, int]]] = {}
+    groups: dict[tuple[int, bool], list[tuple[Node, int]]] = {}
     for node in form.expression.nodes:
         for at, part in enumerate(node.parts if node.name == "@" else ()):
-            groups.setdefault(id(part.parts[0] if part.name == "T" else part), []).append((node, at))
+            groups.setdefault((id(part.parts[0] if part.name == "T" else part), part.name == "T"), []).append((node, at))
     for places in groups.values():
         part = places[0][0].parts[places[0][1]]
-        shape = np.shape(form.expression.get(part))
+        own = form.expression.get(part)
+        shape = np.shape(own)
+        for name, value in form.scene.params.items():
+            if value.shape == shape[::-1] and not np.array_equal(value.T, own):
+                yield form.tell_all("swapped", f"{name}.T stands for {part}", places, _always(value.T))
+        weight = _search(form, places, 1.0, np.multiply)
+        if weight is not None:
+            cause = "sign" if abs(weight + 1) < 1e-4 else "factor"
+            yield form.tell_all(cause, f"{part} is multiplied by {weight:.6g}", places, partial(np.multiply, weight))
         if len(shape) >= 2 and shape[-1] == shape[-2]:
             words = f"{part} is transposed, or is not transposed, where it must not be"
             yield form.tell_all("transposed", words, places, lambda value: np.swapaxes(value, -1, -2))

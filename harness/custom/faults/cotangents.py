@@ -41,7 +41,12 @@ def list_others(dy: Array) -> Iterator[tuple[str, str, str, Array]]:
 
 
 def _turn(dy: Array) -> Iterator[tuple[str, str, str, Array]]:
-    """Yield dy transposed, and its numbers in the memory order of a transpose."""
+    """Yield dy reversed and shifted, transposed, and its numbers in the memory order of a transpose."""
+    for axis, size in enumerate(dy.shape if dy.ndim > 1 else ()):
+        if size > 1:
+            yield "order", f"reversed {axis}", f"dy is reversed along its axis {axis}", np.flip(dy, axis)
+            for step in (1, -1):
+                yield "order", f"rolled {axis} {step}", f"dy is shifted by {step} along its axis {axis}", np.roll(dy, step, axis)
     for order in permutations(range(dy.ndim)) if 1 < dy.ndim <= MOST_AXES else ():
         turned = np.transpose(dy, order)
         if order != tuple(range(dy.ndim)) and dy.size > 1:

@@ -7,6 +7,7 @@ from itertools import combinations, permutations
 
 import numpy as np
 
+from harness.core import Array
 from harness.custom.scene import Fault, Scene
 from harness.floats import is_float
 
@@ -29,12 +30,15 @@ def predict(scene: Scene) -> Iterator[Fault]:
                     "order", f"reversed {name} {axes}", words, scene.pull(params={**scene.params, name: np.flip(value, axes)})
                 )
     for i, value in enumerate(scene.inputs):
-        if value.ndim and len(value) > 1 and (not is_float(value) or len(scene.inputs) > 1):
-            for name, other in (
-                ("reversed", value[::-1]),
-                ("shifted by 1", np.roll(value, 1, 0)),
-                ("shifted by -1", np.roll(value, -1, 0)),
-            ):
+        many = not is_float(value) or len(scene.inputs) > 1
+        for axis, size in enumerate(value.shape[:MOST_AXES]):
+            for name, other in _turn(value, axis) if size > 1 and (many or axis) else ():
                 inputs = (*scene.inputs[:i], other, *scene.inputs[i + 1 :])
-                words = f"input {i} is read {name} along its first axis"
+                words = f"input {i} is read {name} along its {'first axis' if not axis else f'axis {axis}'}"
                 yield Fault("order", words, words, scene.pull(inputs=inputs))
+
+
+def _turn(value: Array, axis: int) -> Iterator[tuple[str, Array]]:
+    yield "reversed", np.flip(value, axis)
+    for step in (1, -1):
+        yield f"shifted by {step}", np.roll(value, step, axis)
