@@ -371,10 +371,19 @@ def _mistake_variables(form: Form) -> Iterator[Fault]:
                 for at, part in enumerate(node.parts):
                     if _can_stand(form, part, name, value):
                         yield form.tell(cause, f"{name} stands for {part} in {node}", (node, at), _always(value))
+                yield from _mistake_within(form, node, cause, name, value)
     for node in form.expression.nodes:
         if node.name == "labels":
             for step in (1, -1):
                 yield form.tell("order", f"the labels are off by {step}", node, partial(np.roll, shift=step, axis=-1))
+
+
+def _mistake_within(form: Form, node: Node, cause: str, name: str, value: Array) -> Iterator[Fault]:
+    """Yield the form with the array in the place of another input or the output, throughout what one node is made of."""
+    for leaf in walk(node) if node.parts else ():
+        if not leaf.parts and leaf.name in ("x", "y", "x0") and _can_stand(form, leaf, name, value):
+            other = Expression(node).evaluate([leaf], _always(value))
+            yield form.tell(cause, f"{name} stands for {leaf.name} throughout {node}", node, _always(other))
 
 
 def _can_stand(form: Form, node: Node, name: str, value: Array) -> bool:

@@ -6,7 +6,7 @@ then it is the contract that names the cause.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -25,7 +25,9 @@ ACCUMULATED = Diagnosis("accumulated", "the gradients add up from pass to pass")
 STALE = Diagnosis("stale-cache", "what was kept of the pass before is used again")
 RAISES = Diagnosis("raises", "it takes no such arrays")
 NOT_LINEAR = Diagnosis("cotangent-changed", "dy is not used as it is: the gradient is not linear in it")
-NEAR = 1e-4
+CLIPPED = Diagnosis("clipped", "it is clipped, or dy is: where dy is large it grows no more")
+ROUNDED = Diagnosis("cast", "it is rounded: it is linear in dy but for what a cast to a lower precision leaves out")
+NEAR, SLIGHTLY = 1e-4, 2.0**-6
 
 
 def explain_states(results: Sequence[CheckResult], subject: Subject) -> list[CheckResult]:
@@ -84,6 +86,42 @@ def _adds_up(subject: Subject) -> bool:
     return any(_is_sum(after.get(name), before.get(name), value) for name, value in subject.alone.name_gradients().items())
 
 
+def _find_bend(subject: Subject) -> Diagnosis:
+    """Tell a gradient that is clipped, and one that is rounded, from one that is not linear in dy for another reason."""
+    if _try(_is_clipped, subject):
+        return CLIPPED
+    return ROUNDED if _try(_is_rounded, subject) else NOT_LINEAR
+
+
+def _is_clipped(subject: Subject) -> bool:
+    """Whether the gradient stays as it is when a large dy grows, and is linear in a small one: a sign alone is not."""
+    huge, vast, small, tiny = (_scale(subject, 2.0**power) for power in (30, 40, -10, -20))
+    return _are_alike(huge, vast, 1.0) and _are_alike(tiny, small, 2.0**10)
+
+
+def _scale(subject: Subject, factor: float) -> dict[str, Any]:
+    return subject.run(dy=np.asarray(factor * subject.dy, subject.dy.dtype)).name_gradients()
+
+
+def _are_alike(one: Mapping[str, Any], other: Mapping[str, Any], factor: float) -> bool:
+    """Whether the other gradients are the first ones times a factor, and not all 0."""
+    pairs = [(np.asarray(value, np.float64), np.asarray(other[name], np.float64)) for name, value in one.items()]
+    return any(value.any() for value, _ in pairs) and all(np.allclose(factor * a, b, rtol=1e-9, atol=0) for a, b in pairs)
+
+
+def _is_rounded(subject: Subject) -> bool:
+    """Whether each gradient for 1.1 dy is nearly, but not quite, 1.1 of that for dy: a root, a square and a sign are far off."""
+    scaled = _scale(subject, 1.1)
+    apart = [_part(scaled.get(name), value) for name, value in subject.alone.name_gradients().items() if value is not None]
+    return bool(apart) and max(apart) < SLIGHTLY
+
+
+def _part(scaled: Any, once: Any) -> float:
+    wanted = 1.1 * np.asarray(once, np.float64)
+    size = float(np.linalg.norm(wanted))
+    return float(np.linalg.norm(np.asarray(scaled, np.float64) - wanted)) / size if size else 0.0
+
+
 def _is_sum(whole: Any, one: Any, other: Any) -> bool:
     if whole is None or one is None or other is None or np.shape(whole) != np.shape(one) or not np.any(one):
         return False
@@ -97,6 +135,6 @@ WAYS: tuple[tuple[str, Callable[[Subject], Diagnosis | None], bool], ...] = (
     ("inputs_unchanged", _find_mutation, True),
     ("no_stale_state", _find_state, False),
     ("backward_twice", _find_used, False),
-    ("linear_in_cotangent", lambda _: NOT_LINEAR, False),
+    ("linear_in_cotangent", _find_bend, False),
     ("no_aliasing", lambda _: HANDED_OUT, False),
 )

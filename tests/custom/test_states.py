@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ml_dtypes
+import numpy as np
 import pytest
 
 from harness import check_layer
@@ -34,6 +36,20 @@ class WrongAndHandedOut(HandsOutItsOutput):
         return -super().backward(dy)
 
 
+class TakesRoots(Swish):
+    def backward(self, dy):
+        return super().backward(np.sign(dy) * np.abs(dy) ** 0.7)
+
+
+class Rounds(Linear):
+    """Wrong by a ripple that no fault explains, and rounded besides."""
+
+    def backward(self, dy):
+        dx = super().backward(dy)
+        ripple = 1 + 0.3 * np.sin(7 * np.arange(dx.size)).reshape(dx.shape)
+        return (ripple * dx).astype(ml_dtypes.bfloat16).astype(dx.dtype)
+
+
 CASES = [
     (Accumulates, linear, "no_stale_state", "accumulated"),
     (RemembersTheFirst, swish, "no_stale_state", "stale-cache"),
@@ -43,7 +59,9 @@ CASES = [
     (SquaresItsCache, swish, "backward_twice", "aliasing/mutation"),
     (UsesItsCacheUp, swish, "backward_twice", "raises"),
     (FailsOnEmpty, swish, "empty_batch", "raises"),
-    (Clips, swish, "linear_in_cotangent", "cotangent-changed"),
+    (Clips, swish, "linear_in_cotangent", "clipped"),
+    (TakesRoots, swish, "linear_in_cotangent", "cotangent-changed"),
+    (Rounds, linear, "linear_in_cotangent", "cast"),
 ]
 
 
