@@ -90,9 +90,9 @@ def _read_name(one: Operation) -> str:
 
 def _find(known: Known, value: Any) -> Node:
     """Return the node of a value: the latest that holds it, a number, or what is known of it nowhere as it is."""
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return number(value)
     found = next((node for other, node in reversed(known) if other is value), None)
+    if found is None and isinstance(value, int | float) and not isinstance(value, bool):
+        return number(value)
     if found is None and isinstance(value, np.ndarray) and value.size > 1:
         found = next((node for other, node in known if isinstance(other, np.ndarray) and np.array_equal(other, value)), None)
     return found or Node("an array", value=value)
@@ -110,9 +110,15 @@ def _go_back(call: Call, slots: Sequence[Slot], node: Node, g: Node) -> list[tup
     for slot in slots:
         flow = flows.get(slot.place)
         wanted = np.shape(slot.take(one.arguments))
-        own = (*np.shape(one.value)[:-2], *wanted[-2:]) if node.name == "@" else np.shape(one.value)
-        found.append((slot.node, _pull(call, slot, g) if flow is None else _gather(flow, own, wanted)))
+        found.append((slot.node, _pull(call, slot, g) if flow is None else _gather(flow, _find_shape(node, wanted), wanted)))
     return found
+
+
+def _find_shape(node: Node, wanted: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the shape in which a rule gives what flows to an argument: the operation's, but for reductions and products."""
+    if node.is_reduction:
+        return wanted
+    return (*np.shape(node.value)[:-2], *wanted[-2:]) if node.name == "@" else np.shape(node.value)
 
 
 def _pull(call: Call, slot: Slot, g: Node) -> Node:

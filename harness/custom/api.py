@@ -352,10 +352,18 @@ def _diagnose(result: CheckResult, found: _Found, plan: _Plan, setting: Setting,
     said = {row.quantity: PROMOTED if row.dtype == "float32" else DEMOTED for row in own if is_cast(row)}
     works = [] if is_forward else _list_explanations(found, trials, setting)
     said |= {work.quantity: one for work, one in run(works) if one.cause or work.least == SLIGHT} if works else {}
-    told = "; ".join(f"{name}: {one.words}" for name, one in said.items())
+    told = "; ".join(f"{', '.join(names)}: {words}" for words, names in _group_quantities(said).items())
     plain = {SAYING[row.verdict] for row in own if row.verdict in SAYING}  # such a verdict is its own diagnosis
     causes = (*_find_common([one.cause for one in said.values() if one.cause]), *sorted(plain))
     return replace(result, diagnosis=told, causes=causes)
+
+
+def _group_quantities(said: Mapping[str, Diagnosis]) -> dict[str, list[str]]:
+    """Return which quantities have which words: one mistake spoils several."""
+    groups: dict[str, list[str]] = {}
+    for name, one in said.items():
+        groups.setdefault(one.words, []).append(name)
+    return groups
 
 
 def _find_common(causes: Sequence[str]) -> tuple[str, ...]:

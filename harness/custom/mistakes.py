@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from harness.core import Array
-from harness.custom.expressions import COMPARISONS, Change, Expression, Node, Place, hold, is_array, outline, walk
+from harness.custom.expressions import COMPARISONS, FUNCTIONS, Change, Expression, Node, Place, hold, is_array, outline, walk
 from harness.custom.faults.constants import tell_number
+from harness.custom.faults.cotangents import LIMITS
 from harness.custom.faults.factors import call_size, fit_factor, list_sizes
 from harness.custom.scene import Fault, Scene
 from harness.floats import find_format
@@ -25,6 +26,7 @@ TERMS_FIRST = ("sign", "missing-term", "missing-factor", "extra-factor")
 OF_COTANGENT = {"missing-factor": "cotangent-ignored", "extra-factor": "cotangent-changed"}  # what it is where it is all of dy
 LONGEST = 80  # letters of a whole expression
 MOST_RATIO = 64.0  # beyond it a number that was fitted only makes all else vanish
+STRICT = {"<": "<=", "<=": "<", ">": ">=", ">=": ">"}
 NARROW = ("float16", "bfloat16", "float32")
 Put = Callable[[float, Any], Any]
 
@@ -94,14 +96,14 @@ def list_mistakes(forms: Sequence[Form]) -> Iterator[Fault]:
         for form in forms:
             yield from make(form)
     yield from (fault for fault in mistaken if fault.cause == "extra-factor")
-    for make in (_mistake_loops, _mistake_matrices, _skip_steps, _mistake_uses, _mistake_variables, _cast):
+    for make in (_mistake_loops, _mistake_matrices, _skip_steps, _clip, _mistake_uses, _mistake_variables, _cast):
         for form in forms:
             yield from make(form)
 
 
 def _mistake_terms(form: Form) -> list[Fault]:
     """Return the form with a sign turned, without a factor or a term, or with a factor twice, in this order."""
-    found = []
+    found = list[tuple[bool, Fault]]()
     for node in form.expression.nodes:
         for at, part in enumerate(node.parts):
             for cause, words, change in _list_changes(node.name, part):
@@ -109,8 +111,10 @@ def _mistake_terms(form: Form) -> list[Fault]:
                 where = f" in {node}" if users > 1 and node is not form.root else ""
                 own = OF_COTANGENT.get(cause, cause) if part.name == "dy" and users == 1 else cause
                 own = "mask" if part.name in COMPARISONS and cause == "missing-factor" else own
-                found.append(form.tell(own, f"{words.format(part)}{where}", (node, at), change))
-    return sorted(found, key=lambda fault: form.rank(fault.cause))
+                late = cause == "missing-factor" and part.name == "+"  # of 1 + t rather a term is forgotten, of 1 - t all of it
+                found.append((late, form.tell(own, f"{words.format(part)}{where}", (node, at), change)))
+    ranked = sorted(found, key=lambda one: form.order.index("missing-term") + 0.5 if one[0] else form.rank(one[1].cause))
+    return [fault for _, fault in ranked]
 
 
 def _mistake_loops(form: Form) -> Iterator[Fault]:
@@ -162,6 +166,18 @@ def _skip_steps(form: Form) -> Iterator[Fault]:
                 if len(set(shapes)) == 1:
                     words = f"the way back from {other} to {node} is missing: it is taken as 1"
                     yield form.tell("missing-factor", words, node, _always(form.expression.get(other)))
+
+
+def _clip(form: Form) -> Iterator[Fault]:
+    """Yield the form with what flows back clipped, in all places that are alike, at numbers that are usual."""
+    groups: dict[str, list[Place]] = {}
+    for node in form.expression.nodes[:-1]:
+        if node.name and "dy" in [one.name for one in walk(node)]:
+            groups.setdefault(outline(node), []).append(node)
+    for places in groups.values():
+        for limit in LIMITS:
+            words = f"what flows back through {places[0]} is clipped at {limit:g}"
+            yield form.tell_all("clipped", words, places, partial(np.clip, a_min=-limit, a_max=limit))
 
 
 def _mistake_uses(form: Form) -> Iterator[Fault]:
@@ -221,7 +237,7 @@ def _call(cause: str, found: float, right: float, where: str) -> str:
     if abs(found - right * right) <= 1e-4 * abs(found):
         return "factor"
     if where == "where" and cause != "sign" and found:
-        return "constant" if 0.8 < found / right < 1.25 else "factor"
+        return "constant" if 0.5 < found / right < 2 else "factor"
     return "constant" if where in ("+", "-") and cause in ("missing-factor", "factor") else cause
 
 
@@ -333,6 +349,10 @@ def _move_limits(form: Form, node: Node) -> Iterator[Fault]:
     for words, change in (("always", np.ones_like), ("never", np.zeros_like), ("not", np.logical_not)):
         yield form.tell("mask", f"{node} is {words} taken for met", node, change)
     numbers = {c for one in form.scene.operations for c in one.constants.values()} | {0.0, 1.0, -1.0}
+    if node.name in STRICT:
+        parts = [form.expression.get(part) for part in node.parts]
+        words = f"{node} has {STRICT[node.name]} for {node.name}"
+        yield form.tell("mask", words, node, _always(FUNCTIONS[STRICT[node.name]](*parts)))
     for user in walk(node):
         for at, part in enumerate(user.parts):
             for other in sorted({*numbers, part.value / 2, 2 * part.value, -part.value}) if part.is_number else ():

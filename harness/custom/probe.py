@@ -176,7 +176,8 @@ def _write(name: str, texts: Sequence[str], options: Mapping[str, Any]) -> str:
     elif len(texts) == 2 and name != "[]":
         text = f" {name} ".join(f"({part})" if _needs_brackets(part, name, i) else part for i, part in enumerate(texts))
     else:
-        text = f"{texts[0]}[...]" if name == "[]" else f"-{texts[0]}" if name == "neg" else f"{texts[0]}.{name}"
+        whole = f"({texts[0]})" if _needs_brackets(texts[0], name, 1) else texts[0]
+        text = f"{whole}[...]" if name == "[]" else f"-{whole}" if name == "neg" else f"{whole}.{name}"
     return shorten(text)
 
 

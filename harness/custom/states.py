@@ -24,7 +24,8 @@ USED_UP = Diagnosis("aliasing/mutation", "the backward pass changes what the for
 ACCUMULATED = Diagnosis("accumulated", "the gradients add up from pass to pass")
 STALE = Diagnosis("stale-cache", "what was kept of the pass before is used again")
 RAISES = Diagnosis("raises", "it takes no such arrays")
-NOT_LINEAR = Diagnosis("cotangent-changed", "dy is not used as it is: the gradient is not linear in it")
+NOT_LINEAR = Diagnosis("", "dy is not used as it is: the gradient is not linear in it")
+ADDED = Diagnosis("", "something is added that does not depend on dy")
 CLIPPED = Diagnosis("clipped", "it is clipped, or dy is: where dy is large it grows no more")
 ROUNDED = Diagnosis("cast", "it is rounded: it is linear in dy but for what a cast to a lower precision leaves out")
 NEAR, SLIGHTLY = 1e-4, 2.0**-6
@@ -48,7 +49,7 @@ def _explain(result: CheckResult, check: str, found: Diagnosis) -> CheckResult:
     if not result.fails or result.backend != "numpy":
         return result
     if result.check == check:
-        return replace(result, diagnosis=found.words, causes=(found.cause,))
+        return replace(result, diagnosis=found.words, causes=(found.cause,) if found.cause else ())
     return replace(result, diagnosis=f"see {check}", causes=()) if result.check == "gradients" else result
 
 
@@ -87,7 +88,9 @@ def _adds_up(subject: Subject) -> bool:
 
 
 def _find_bend(subject: Subject) -> Diagnosis:
-    """Tell a gradient that is clipped, and one that is rounded, from one that is not linear in dy for another reason."""
+    """Tell a gradient that is clipped, and one that is rounded, from one that is not linear in dy for no known reason."""
+    if any(value is not None and np.asarray(value).any() for value in _scale(subject, 0.0).values()):
+        return ADDED
     if _try(_is_clipped, subject):
         return CLIPPED
     return ROUNDED if _try(_is_rounded, subject) else NOT_LINEAR
@@ -110,10 +113,10 @@ def _are_alike(one: Mapping[str, Any], other: Mapping[str, Any], factor: float) 
 
 
 def _is_rounded(subject: Subject) -> bool:
-    """Whether each gradient for 1.1 dy is nearly, but not quite, 1.1 of that for dy: a root, a square and a sign are far off."""
-    scaled = _scale(subject, 1.1)
-    apart = [_part(scaled.get(name), value) for name, value in subject.alone.name_gradients().items() if value is not None]
-    return bool(apart) and max(apart) < SLIGHTLY
+    """Whether the gradient for 1.1 dy is nearly 1.1 of that for dy, and quite so for 4 dy, which rounds as dy does."""
+    once, scaled = subject.alone.name_gradients(), _scale(subject, 1.1)
+    apart = [_part(scaled.get(name), value) for name, value in once.items() if value is not None]
+    return bool(apart) and max(apart) < SLIGHTLY and _are_alike(once, _scale(subject, 4.0), 4.0)
 
 
 def _part(scaled: Any, once: Any) -> float:

@@ -16,13 +16,19 @@ def find_misshapen(subject: Subject) -> str:
     """Compare the shapes; a gradient that is missing has none."""
     found = subject.alone
     wrong = [
-        f"{name} is missing" if got is None else f"{name} has the shape {list(np.shape(got))}, not {list(value.shape)}"
+        _tell_missing(name) if got is None else f"{name} has the shape {list(np.shape(got))}, not {list(value.shape)}"
         for name, value, got in _pair(subject)
         if got is None or np.shape(got) != value.shape
     ]
     if len(found.dx) > len(subject.inputs):
         wrong.append(f"backward returns {len(found.dx)} gradients for {len(subject.inputs)} inputs")
     return "; ".join(wrong)
+
+
+def _tell_missing(name: str) -> str:
+    """Return that it is missing and, of a loss's target or another input that needs none, how to say so."""
+    place = name.removeprefix("dx")
+    return f"{name} is missing" + (f": constants=({place},) declares an input that has no gradient" if place.isdigit() else "")
 
 
 def find_recast(subject: Subject) -> str:

@@ -20,13 +20,14 @@ def find_aliased(subject: Subject) -> str:
     _scribble(y)
     first = go_back(layer, kept, subject.dy)
     if parted := list_parted(first, subject.alone):
-        return f"whoever writes to the output that forward returned changes what backward gives: {parted}"
+        return f"whoever writes to the output that forward returned changes what backward gives: {parted}; return y.copy()"
     returned = layer.backward(subject.dy)
     for part in returned if isinstance(returned, tuple) else (returned,):
         _scribble(part)
     again = run_pass(layer, subject.inputs, subject.dy)
     words = "whoever writes to the gradient that backward returned changes the pass after it"
-    return say(list_parted(again, subject.alone), words)
+    parted = say(list_parted(again, subject.alone), words)
+    return f"{parted}; return dx.copy()" if parted else ""
 
 
 def _scribble(value: Any) -> None:

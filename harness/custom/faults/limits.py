@@ -19,14 +19,15 @@ BY_CHANCE = 1e-4  # the most often that wrong entries may lie on one side of a l
 def predict(scene: Scene) -> Iterator[Fault]:
     """Yield the mended truth where all wrong entries lie on one side of a limit, or between two, and no right ones with them."""
     x = scene.inputs[0]
-    if not (x.shape == scene.truth.shape == scene.dy.shape) or not scene.is_of_first_input:
+    if x.shape != scene.truth.shape or not scene.is_of_first_input:
         return
     wrong = find_wrong(scene)
     if not 2 <= wrong.sum() <= wrong.size - 2 or 2 / comb(int(wrong.size), int(wrong.sum())) > BY_CHANCE:
         return
     there = scene.got[wrong]
     factor = fit_factor(there, scene.truth[wrong])
-    said = "0" if not there.any() else "dy" if np.array_equal(there, scene.dy[wrong]) else f"{factor:.4g} times the truth"
+    is_dy = scene.dy.shape == x.shape and np.array_equal(there, scene.dy[wrong])
+    said = "0" if not there.any() else "dy" if is_dy else f"{factor:.4g} times the truth"
     mended = np.where(wrong, scene.got if said in ("0", "dy") else factor * scene.truth, scene.truth)
     for name, words in _place(x, wrong):
         cause = "mask" if said in ("0", "dy") else "factor"

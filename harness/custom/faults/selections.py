@@ -22,7 +22,12 @@ PICKS: Mapping[str, Callable[[Array, int], Array]] = {
     "the largest in size": lambda value, axis: np.argmax(np.abs(value), axis),
     "the second largest": lambda value, axis: np.take(np.argsort(value, axis), -2, axis),
     "the second smallest": lambda value, axis: np.take(np.argsort(value, axis), 1, axis),
+    "the one in the same window with row and column exchanged": lambda value, axis: _exchange(value, axis),
     "the one as far from the other end": lambda value, axis: value.shape[axis] - 1 - np.argmax(value, axis),
+}
+CAUSE_OF = {
+    "the one in the same window with row and column exchanged": "transposed",
+    "the one as far from the other end": "order",
 }
 
 
@@ -34,7 +39,7 @@ def predict(scene: Scene) -> Iterator[Fault]:
             for name, pick in PICKS.items():
                 words = f"the gradient of {one.text} goes to {name}"
                 tamper = change_at({one.index}, partial(_give, axis, partial(_mark, pick, axis)))
-                yield Fault("mask", f"{one.index} {name}", words, scene.pull(tamper=tamper))
+                yield Fault(CAUSE_OF.get(name, "mask"), f"{one.index} {name}", words, scene.pull(tamper=tamper))
             words = f"the gradient of {one.text} goes to all, in equal parts"
             yield Fault(
                 "mask",
@@ -42,6 +47,13 @@ def predict(scene: Scene) -> Iterator[Fault]:
                 words,
                 scene.pull(tamper=change_at({one.index}, partial(_give, axis, partial(_share, axis)))),
             )
+
+
+def _exchange(value: Array, axis: int) -> Array:
+    """Return the place of the largest with its row and its column exchanged, where the places are those of a square."""
+    side = round(value.shape[axis] ** 0.5)
+    found = np.argmax(value, axis)
+    return np.asarray(found % side * side + found // side if side * side == value.shape[axis] else found)
 
 
 def _give(axis: int, weigh: Callable[[Array], Array], call: Call) -> Any:
