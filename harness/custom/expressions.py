@@ -187,19 +187,23 @@ class Expression:
 
     def evaluate(self, places: Sequence[Place] = (), change: Change = lambda value: value) -> Any:
         """Return the root's value with nodes changed wherever they are used, or single parts of nodes changed there alone."""
-        whole = {id(place) for place in places if isinstance(place, Node)}
-        single = {(id(place[0]), place[1]) for place in places if isinstance(place, tuple)}
+        return self.evaluate_each([(place, change) for place in places])
+
+    def evaluate_each(self, changes: Sequence[tuple[Place, Change]]) -> Any:
+        """Return the root's value with a change of its own in each place."""
+        whole = {id(place): change for place, change in changes if isinstance(place, Node)}
+        single = {(id(place[0]), place[1]): change for place, change in changes if isinstance(place, tuple)}
         users = {user for user, _ in single}
         changed: dict[int, Any] = {}
         with np.errstate(all="ignore"):
-            for node in self.nodes if places else ():
+            for node in self.nodes if changes else ():
                 here = id(node)
                 if here in users or any(id(part) in changed for part in node.parts):
                     parts = [changed.get(id(part), self.get(part)) for part in node.parts]
-                    parts = [change(part) if (here, at) in single else part for at, part in enumerate(parts)]
+                    parts = [single[here, at](part) if (here, at) in single else part for at, part in enumerate(parts)]
                     changed[here] = node.apply(*parts)
                 if here in whole:
-                    changed[here] = change(changed.get(here, self.get(node)))
+                    changed[here] = whole[here](changed.get(here, self.get(node)))
         return changed.get(id(self.root), self.get(self.root))
 
 

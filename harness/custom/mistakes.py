@@ -24,6 +24,7 @@ STEPS = 8
 FACTORS_FIRST = ("sign", "missing-factor", "missing-term", "extra-factor")
 TERMS_FIRST = ("sign", "missing-term", "missing-factor", "extra-factor")
 OF_COTANGENT = {"missing-factor": "cotangent-ignored", "extra-factor": "cotangent-changed"}  # what it is where it is all of dy
+FEW = 3  # a mask has no more values
 LONGEST = 80  # letters of a whole expression
 MOST_RATIO = 64.0  # beyond it a number that was fitted only makes all else vanish
 STRICT = {"<": "<=", "<=": "<", ">": ">=", ">=": ">"}
@@ -68,9 +69,13 @@ class Form:
 
     def run(self, *places: Place, change: Change = lambda value: value) -> Array:
         """Return the gradient with some places changed alike; NaN where the shapes then do not fit."""
+        return self.run_each([(place, change) for place in places])
+
+    def run_each(self, changes: Sequence[tuple[Place, Change]]) -> Array:
+        """Return the gradient with each place changed in its own way."""
         shape = self.scene.truth.shape
         try:
-            value = np.broadcast_to(self.scale * self.expression.evaluate(places, change), shape)
+            value = np.broadcast_to(self.scale * self.expression.evaluate_each(changes), shape)
         except (ValueError, TypeError, IndexError):  # reason: an array in the place of another may have any shape
             return np.full(shape, np.nan)
         return np.where(self.scene.free, 0.0, value)
@@ -92,11 +97,14 @@ def list_mistakes(forms: Sequence[Form]) -> Iterator[Fault]:
     """Yield what mistakes give, in all forms those that explain most simply first."""
     mistaken = [fault for form in forms for fault in _mistake_terms(form)]
     yield from (fault for fault in mistaken if fault.cause != "extra-factor")
-    for make in (_keep_one_term, _mistake_reductions, _mistake_numbers, _mistake_weights, _mistake_scales, _mistake_branches):
-        for form in forms:
+    for form in forms:
+        for make in (_keep_one_term, _mistake_uses, _mistake_reductions, _mistake_numbers):
+            yield from make(form)
+    for form in forms:
+        for make in (_mistake_weights, _mistake_scales, _mistake_branches):
             yield from make(form)
     yield from (fault for fault in mistaken if fault.cause == "extra-factor")
-    for make in (_mistake_loops, _mistake_matrices, _skip_steps, _clip, _mistake_uses, _mistake_variables, _cast):
+    for make in (_mistake_loops, _mistake_matrices, _skip_steps, _clip, _mistake_variables, _mistake_rows, _cast):
         for form in forms:
             yield from make(form)
 
@@ -124,11 +132,25 @@ def _mistake_loops(form: Form) -> Iterator[Fault]:
         for at, part in enumerate(node.parts):
             groups.setdefault((node.name, at, outline(part)), []).append((node, at))
     found = []
+    for places in groups.values():
+        yield from _shift_steps(form, places)
     for (name, _, _), places in groups.items():
         part = places[0][0].parts[places[0][1]]
         for cause, words, change in _list_changes(name, part) if len(places) > 1 else ():
             found.append(form.tell_all(cause, words.format(part), places, change))
     yield from sorted(found, key=lambda fault: form.rank(fault.cause))
+
+
+def _shift_steps(form: Form, places: Sequence[tuple[Node, int]]) -> Iterator[Fault]:
+    """Yield the form in which each step of a loop takes what the step before, or behind, takes."""
+    values = [form.expression.get(node.parts[at]) for node, at in places]
+    if len(values) < 2 or not all(is_array(value) and value.shape == values[0].shape for value in values):
+        return
+    for step, words in ((1, "behind"), (-1, "before")):
+        taken = [values[min(max(i + step, 0), len(values) - 1)] for i in range(len(values))]
+        changes = [(place, _always(value)) for place, value in zip(places, taken, strict=True)]
+        said = f"each step takes {places[0][0].parts[places[0][1]]} of the step {words}, in the derivative {form.text}"
+        yield Fault("order", f"{form.name} {said}", said, form.run_each(changes))
 
 
 FACTORS: Sequence[tuple[str, str, Change]] = (
@@ -350,9 +372,12 @@ def _move_limits(form: Form, node: Node) -> Iterator[Fault]:
         yield form.tell("mask", f"{node} is {words} taken for met", node, change)
     numbers = {c for one in form.scene.operations for c in one.constants.values()} | {0.0, 1.0, -1.0}
     if node.name in STRICT:
-        parts = [form.expression.get(part) for part in node.parts]
+        change = _always(FUNCTIONS[STRICT[node.name]](*[form.expression.get(part) for part in node.parts]))
         words = f"{node} has {STRICT[node.name]} for {node.name}"
-        yield form.tell("mask", words, node, _always(FUNCTIONS[STRICT[node.name]](*parts)))
+        yield form.tell("mask", words, node, change)
+        for user in form.expression.nodes:
+            if node in user.parts:
+                yield form.tell("mask", f"{words} in {user}", (user, user.parts.index(node)), change)
     for user in walk(node):
         for at, part in enumerate(user.parts):
             for other in sorted({*numbers, part.value / 2, 2 * part.value, -part.value}) if part.is_number else ():
@@ -404,6 +429,26 @@ def _mistake_within(form: Form, node: Node, cause: str, name: str, value: Array)
         if not leaf.parts and leaf.name in ("x", "y", "x0") and _can_stand(form, leaf, name, value):
             other = Expression(node).evaluate([leaf], _always(value))
             yield form.tell(cause, f"{name} stands for {leaf.name} throughout {node}", node, _always(other))
+
+
+def _mistake_rows(form: Form) -> Iterator[Fault]:
+    """Yield the form with one array read in another order, or its first row for all."""
+    for node in form.expression.nodes:
+        value = form.expression.get(node)
+        if node.parts or node.name == "dy" or not is_array(value):
+            continue
+        if value.ndim > 1 and len(value) > 1:
+            cause = "mask" if np.unique(value).size <= FEW else "order"
+            yield form.tell(
+                cause, f"the first row of {node} stands for all", node, lambda value: np.repeat(value[:1], len(value), 0)
+            )
+        for axis, size in enumerate(value.shape):
+            for step in (1, -1) if size > 1 else ():
+                yield form.tell(
+                    "order", f"{node} is shifted by {step} along axis {axis}", node, partial(np.roll, shift=step, axis=axis)
+                )
+            if size > 2:
+                yield form.tell("order", f"{node} is reversed along axis {axis}", node, partial(np.flip, axis=axis))
 
 
 def _can_stand(form: Form, node: Node, name: str, value: Array) -> bool:

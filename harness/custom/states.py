@@ -108,7 +108,8 @@ def _scale(subject: Subject, factor: float) -> dict[str, Any]:
 
 def _are_alike(one: Mapping[str, Any], other: Mapping[str, Any], factor: float) -> bool:
     """Whether the other gradients are the first ones times a factor, and not all 0."""
-    pairs = [(np.asarray(value, np.float64), np.asarray(other[name], np.float64)) for name, value in one.items()]
+    given = {name: value for name, value in one.items() if value is not None and other.get(name) is not None}
+    pairs = [(np.asarray(value, np.float64), np.asarray(other[name], np.float64)) for name, value in given.items()]
     return any(value.any() for value, _ in pairs) and all(np.allclose(factor * a, b, rtol=1e-9, atol=0) for a, b in pairs)
 
 

@@ -145,8 +145,9 @@ def _list_gains(scene: Scene) -> Iterator[Node]:
     for eps in (0.0, *find_numbers(scene)):
         for axis in find_axes(scene):
             c = label(x - _mean(x, axis), "c")
-            yield _gather(dy * label(c / apply("sqrt", _mean(c * c, axis) + eps), "h"), over, scene)
-            yield _gather(dy * label(x / apply("sqrt", _mean(x * x, axis) + eps), "h"), over, scene)
+            for top, inner in ((c, c * c), (x, x * x)):
+                root = label(apply("sqrt", _mean(inner, axis) + eps), "std")
+                yield _gather(dy * label(top / root, "h"), over, scene)
 
 
 def _find_reduced(scene: Scene) -> tuple[int, ...] | None:

@@ -1,0 +1,34 @@
+"""Misread slopes: a scene comes in, dy times local derivatives that were kept in another order, or of the first row, go out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from harness.custom.scene import Fault, Scene
+
+RANK = 120
+FEW = 3  # a mask has no more values
+
+
+def predict(scene: Scene) -> Iterator[Fault]:
+    """Yield what an elementwise layer would give whose derivatives are read in another order, or from one row for all."""
+    if not (scene.y.shape == scene.truth.shape == scene.dy.shape) or not scene.is_of_first_input or (scene.dy == 0).any():
+        return
+    slope = scene.truth / scene.dy
+    cause = "mask" if np.unique(slope.round(9)).size <= FEW else "order"
+    if slope.ndim > 1 and len(slope) > 1:
+        words = "the local derivatives of the first row stand for all rows"
+        yield Fault(cause, "first row", words, scene.dy * slope[:1])
+    for axis, size in enumerate(slope.shape):
+        for step in (1, -1) if size > 1 else ():
+            words = f"its local derivatives are shifted by {step} along axis {axis}"
+            yield Fault("order", f"rolled {axis} {step}", words, scene.dy * np.roll(slope, step, axis))
+        if size > 2:
+            yield Fault(
+                "order",
+                f"reversed {axis}",
+                f"its local derivatives are reversed along axis {axis}",
+                scene.dy * np.flip(slope, axis),
+            )
