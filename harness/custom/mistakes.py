@@ -5,6 +5,7 @@ One place of the expression is changed at a time: a sign, a term, a factor, a nu
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -13,7 +14,19 @@ from typing import Any
 import numpy as np
 
 from harness.core import Array
-from harness.custom.expressions import COMPARISONS, FUNCTIONS, Change, Expression, Node, Place, hold, is_array, outline, walk
+from harness.custom.expressions import (
+    BINARY,
+    COMPARISONS,
+    FUNCTIONS,
+    Change,
+    Expression,
+    Node,
+    Place,
+    hold,
+    is_array,
+    outline,
+    walk,
+)
 from harness.custom.faults.constants import tell_number
 from harness.custom.faults.cotangents import LIMITS
 from harness.custom.faults.factors import call_size, fit_factor, list_sizes
@@ -27,6 +40,7 @@ OF_COTANGENT = {"missing-factor": "cotangent-ignored", "extra-factor": "cotangen
 FEW = 3  # a mask has no more values
 LONGEST = 80  # letters of a whole expression
 MOST_RATIO = 64.0  # beyond it a number that was fitted only makes all else vanish
+ROOTED = (2.0, 0.5, math.pi, 2 * math.pi, math.pi / 2, 2 / math.pi)  # numbers of which formulas take the root
 STRICT = {"<": "<=", "<=": "<", ">": ">=", ">=": ">"}
 NARROW = ("float16", "bfloat16", "float32")
 Put = Callable[[float, Any], Any]
@@ -104,7 +118,16 @@ def list_mistakes(forms: Sequence[Form]) -> Iterator[Fault]:
         for make in (_mistake_weights, _mistake_scales, _mistake_branches):
             yield from make(form)
     yield from (fault for fault in mistaken if fault.cause == "extra-factor")
-    for make in (_mistake_loops, _mistake_matrices, _skip_steps, _clip, _mistake_variables, _mistake_rows, _cast):
+    for make in (
+        _mistake_loops,
+        _mistake_matrices,
+        _advance_states,
+        _skip_steps,
+        _clip,
+        _mistake_variables,
+        _mistake_rows,
+        _cast,
+    ):
         for form in forms:
             yield from make(form)
 
@@ -221,12 +244,17 @@ def _mistake_numbers(form: Form) -> Iterator[Fault]:
     for node in nodes:
         for at, part in enumerate(node.parts if node.name not in COMPARISONS else ()):
             if part.is_number:
-                found += _fit(form, (node, at), part, "power" if node.name == "**" and at else node.name)
+                found += _fit(form, (node, at), part, _name_use(form, part, "power" if node.name == "**" and at else node.name))
     for node in nodes:
         users = [other for other in nodes if node in other.parts]
         if node.is_number and len(users) > 1:
-            found += _fit(form, node, node, users[0].name)
+            found += _fit(form, node, node, _name_use(form, node, users[0].name))
     yield from sorted(found, key=lambda fault: fault.cause != "size-factor")
+
+
+def _name_use(form: Form, part: Node, name: str) -> str:
+    """Return as what a number is used: as a limit, where something is compared with it, else as what the operation says."""
+    return "limit" if any(part in one.parts for one in form.expression.nodes if one.name in COMPARISONS) else name
 
 
 def _fit(form: Form, place: Place, right: Node, where: str) -> Iterator[Fault]:
@@ -257,7 +285,10 @@ def _call(cause: str, found: float, right: float, where: str) -> str:
     if where == "power" and found * right > 0:
         return "extra-factor" if abs(found) > abs(right) else "missing-factor"
     if abs(found - right * right) <= 1e-4 * abs(found):
-        return "factor"
+        is_root = any(abs(right * right - known) <= 1e-3 * known for known in ROOTED)
+        return "factor" if is_root else "extra-factor"
+    if where == "limit" and cause in ("missing-factor", "factor"):
+        return "constant"
     if where == "where" and cause != "sign" and found:
         return "constant" if 0.5 < found / right < 2 else "factor"
     return "constant" if where in ("+", "-") and cause in ("missing-factor", "factor") else cause
@@ -480,13 +511,36 @@ def _mistake_matrices(form: Form) -> Iterator[Fault]:
             yield form.tell_all("missing-factor", f"the factor {part} is missing", places, lambda value: np.eye(len(value.T)))
 
 
+def _advance_states(form: Form) -> Iterator[Fault]:
+    """Yield the form in which products take the next state of a loop where they must take the one before."""
+    states = [node for node in form.expression.nodes if node.name in FUNCTIONS and node.parts and not node.is_reduction]
+    changes: list[tuple[Place, Change]] = []
+    for node in form.expression.nodes:
+        part = node.parts[0] if node.name == "@" else None
+        if part is not None and part.name == "T":
+            shape = np.shape(form.expression.get(part.parts[0]))
+            later = [one for one in states if part.parts[0] in walk(one)[:-1] and np.shape(form.expression.get(one)) == shape]
+            functions = [one for one in later if one.name not in BINARY]
+            if functions:
+                after = min(functions, key=lambda one: len(walk(one)))
+                changes.append(((node, 0), _always(form.expression.get(after).swapaxes(-1, -2))))
+    if changes:
+        said = f"products take the state after the step, not the one before, in the derivative {form.text}"
+        yield Fault("order", f"{form.name} {said}", said, form.run_each(changes))
+
+
 def _cast(form: Form) -> Iterator[Fault]:
-    """Yield the form with one array held in a narrower dtype."""
+    """Yield the form with one array held in a narrower dtype, and with all of a part computed in it."""
     for dtype in NARROW:
         narrow = find_format(dtype).dtype
         for node in form.expression.nodes:
             if is_array(form.expression.get(node)):
                 yield form.tell("cast", f"{node} is cast to {dtype}", node, partial(hold, narrow))
+                inner = Expression(node)
+                arrays: list[Place] = [one for one in inner.nodes if is_array(inner.get(one))]
+                if len(arrays) > 1:
+                    value = inner.evaluate(arrays, partial(hold, narrow))
+                    yield form.tell("cast", f"{node} is computed in {dtype}", node, _always(value))
 
 
 def _always(value: Any) -> Change:

@@ -31,6 +31,8 @@ def list_textbook(scene: Scene) -> Iterator[Node]:
             yield from _list_norms(scene)
         elif scene.dy.size < scene.truth.size:
             yield from _list_losses(scene)
+    elif scene.quantity == "dx1" and len(scene.inputs) > 1 and scene.truth.shape == scene.inputs[0].shape != scene.dy.shape:
+        yield from (apply("neg", root) for root in _list_losses(scene))
     elif scene.quantity.removeprefix("d") in scene.params and scene.y.shape == scene.inputs[0].shape:
         yield from _list_gains(scene)
 
