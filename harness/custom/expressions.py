@@ -18,6 +18,7 @@ from harness.core import Array
 from harness.custom.probe import shorten
 
 Change = Callable[[Any], Any]
+DEEPEST = 8  # operations within operations that are written
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,33 +71,38 @@ class Node:
         function = self.function or FUNCTIONS[self.name]
         return function(*values, **self.options)
 
-    def _write(self) -> str:
+    def _write(self, depth: int = DEEPEST) -> str:
+        """Return the node as written, three dots for what is deeper than that: what is shared would be written without end."""
         if self.label:
             return self.label
         if not self.parts:
             return f"{self.value:.6g}" if self.is_number else self.name
-        return self._write_operation() if self.name else self.parts[0]._write()
+        if not depth:
+            return "(...)"
+        return self._write_operation(depth - 1) if self.name else self.parts[0]._write(depth - 1)
 
-    def _write_operation(self) -> str:
+    def _write_operation(self, depth: int) -> str:
         if self.name == "neg":
-            return f"-{self.parts[0]._enclose(STRENGTH['neg'])}"
+            return f"-{self.parts[0]._enclose(STRENGTH['neg'], depth)}"
         if self.name == "T":
-            return f"{self.parts[0]._enclose(STRENGTH['T'])}.T"
+            return f"{self.parts[0]._enclose(STRENGTH['T'], depth)}.T"
         if self.name in BINARY:
             own = STRENGTH.get(self.name, 0)
             left, right = self.parts
             apart = own + (right.name != self.name or self.name not in ("+", "*"))
-            return f"{left._enclose(own)} {self.name} {right._enclose(apart)}"
+            return f"{left._enclose(own, depth)} {self.name} {right._enclose(apart, depth)}"
         axis = self.options.get("axis")
         over = "" if axis is None else f", axis={axis}"
-        return f"{self.name}({', '.join(part._write() for part in self.parts)}{over})"
+        return f"{self.name}({', '.join(part._write(depth) for part in self.parts)}{over})"
 
-    def _enclose(self, least: int) -> str:
+    def _enclose(self, least: int, depth: int) -> str:
         """Return it as a part of an operation that binds so strongly, in brackets where it binds less."""
-        if self.parts and not self.name and not self.label:
-            return self.parts[0]._enclose(least)
-        weak = self.parts and not self.label and STRENGTH.get(self.name, LOOSE if self.name in BINARY else TIGHT) < least
-        return f"({self._write()})" if weak else self._write()
+        if not self.parts or self.label or not depth:
+            return self._write(depth)
+        if not self.name:
+            return self.parts[0]._enclose(least, depth)
+        weak = STRENGTH.get(self.name, LOOSE if self.name in BINARY else TIGHT) < least
+        return f"({self._write(depth)})" if weak else self._write(depth)
 
 
 STRENGTH: Mapping[str, int] = {"+": 1, "-": 1, "*": 2, "/": 2, "@": 2, "neg": 3, "**": 4, "T": 5}

@@ -6,7 +6,7 @@ One place of the expression is changed at a time: a sign, a term, a factor, a nu
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
@@ -39,6 +39,7 @@ TERMS_FIRST = ("sign", "missing-term", "missing-factor", "extra-factor")
 OF_COTANGENT = {"missing-factor": "cotangent-ignored", "extra-factor": "cotangent-changed"}  # what it is where it is all of dy
 FEW = 3  # a mask has no more values
 LONGEST = 80  # letters of a whole expression
+MOST_NODES, MOST_TERMS, MOST_STEPS = 160, 32, 5
 MOST_RATIO = 64.0  # beyond it a number that was fitted only makes all else vanish
 ROOTED = (2.0, 0.5, math.pi, 2 * math.pi, math.pi / 2, 2 / math.pi)  # numbers of which formulas take the root
 STRICT = {"<": "<=", "<=": "<", ">": ">=", ">=": ">"}
@@ -107,8 +108,9 @@ class Form:
         return Fault(cause, f"{self.name} all {words}", said, self.run(*places, change=change))
 
 
-def list_mistakes(forms: Sequence[Form]) -> Iterator[Fault]:
-    """Yield what mistakes give, in all forms those that explain most simply first."""
+def list_mistakes(known: Sequence[Form]) -> Iterator[Fault]:
+    """Yield what mistakes give, in all forms those that explain most simply first; a form of very many nodes is left out."""
+    forms = [form for form in known if len(form.expression.nodes) <= MOST_NODES]
     mistaken = [fault for form in forms for fault in _mistake_terms(form)]
     yield from (fault for fault in mistaken if fault.cause != "extra-factor")
     for form in forms:
@@ -196,21 +198,23 @@ def _list_changes(name: str, part: Node) -> Sequence[tuple[str, str, Change]]:
 
 def _skip_steps(form: Form) -> Iterator[Fault]:
     """Yield the form without one step back: what comes into it, from dy, goes on as it came."""
-    nodes = form.expression.nodes
-    inside: dict[int, set[int]] = {}
-    flowing = {id(node) for node in nodes if node.name == "dy"}
-    for node in nodes:
-        below = {one for part in node.parts if id(part) in flowing for one in {id(part), *inside.get(id(part), ())}}
-        if below:
-            flowing.add(id(node))
-            inside[id(node)] = below
-    for node in nodes:
-        for other in nodes:
-            if id(other) in inside.get(id(node), ()) and other.name and node.name:
-                shapes = (np.shape(form.expression.get(one)) for one in (node, other))
-                if len(set(shapes)) == 1:
-                    words = f"the way back from {other} to {node} is missing: it is taken as 1"
-                    yield form.tell("missing-factor", words, node, _always(form.expression.get(other)))
+    flowing = {id(node) for node in form.expression.nodes if any(one.name == "dy" for one in walk(node))}
+    for node in form.expression.nodes:
+        for other in _list_before(node, flowing) if node.name else ():
+            shapes = (np.shape(form.expression.get(one)) for one in (node, other))
+            if other.name and len(set(shapes)) == 1:
+                words = f"the way back from {other} to {node} is missing: it is taken as 1"
+                yield form.tell("missing-factor", words, node, _always(form.expression.get(other)))
+
+
+def _list_before(node: Node, flowing: Collection[int]) -> list[Node]:
+    """Return what flows into a node within the last few operations that have a name."""
+    found: dict[int, Node] = {}
+    edge = [node]
+    for _ in range(MOST_STEPS):
+        edge = [part for one in edge for part in one.parts if id(part) in flowing and id(part) not in found]
+        found |= {id(one): one for one in edge}
+    return list(found.values())
 
 
 def _clip(form: Form) -> Iterator[Fault]:
@@ -262,8 +266,9 @@ def _fit(form: Form, place: Place, right: Node, where: str) -> Iterator[Fault]:
     if found is not None:
         found = 0.0 if abs(found) < 1e-6 * abs(right.value) else found
         cause, words = tell_number(found, right.value)
-        if {round(found, 6), right.value} <= set(list_sizes(form.scene).values()):
-            yield form.tell("size-factor", f"{words}, a size for another", place, lambda _: found)
+        sizes, near = set(list_sizes(form.scene).values()), round(found, 6)
+        if right.value in sizes and (near in sizes or abs(near - right.value) == 1):
+            yield form.tell("size-factor", f"{words}, another size", place, lambda _: found)
         if where in ("*", "/") and right.value:
             yield from _call_sizes(form, found / right.value, words, place, found)
             if abs(found / right.value) > MOST_RATIO:
@@ -304,12 +309,18 @@ def _keep_one_term(form: Form) -> Iterator[Fault]:
 
 
 def _list_terms(node: Node) -> list[tuple[int, Node]]:
-    """Return the terms of a sum, sums among them opened, each with its sign."""
-    if node.name not in ("+", "-"):
-        return [(1, node)]
-    left, right = _list_terms(node.parts[0]), _list_terms(node.parts[1])
-    turn = -1 if node.name == "-" else 1
-    return [*left, *((turn * sign, part) for sign, part in right)]
+    """Return the terms of a sum, sums among them opened while there are few, each with its sign."""
+    terms, opened = [(1, node)], True
+    while opened and len(terms) <= MOST_TERMS:
+        opened = any(part.name in ("+", "-") for _, part in terms)
+        terms = [one for sign, part in terms for one in _open(sign, part)]
+    return terms
+
+
+def _open(sign: int, part: Node) -> list[tuple[int, Node]]:
+    if part.name not in ("+", "-"):
+        return [(sign, part)]
+    return [(sign, part.parts[0]), (-sign if part.name == "-" else sign, part.parts[1])]
 
 
 def _search(form: Form, places: Sequence[Place], right: float, put: Put = lambda value, _: value) -> float | None:
@@ -403,12 +414,7 @@ def _move_limits(form: Form, node: Node) -> Iterator[Fault]:
         yield form.tell("mask", f"{node} is {words} taken for met", node, change)
     numbers = {c for one in form.scene.operations for c in one.constants.values()} | {0.0, 1.0, -1.0}
     if node.name in STRICT:
-        change = _always(FUNCTIONS[STRICT[node.name]](*[form.expression.get(part) for part in node.parts]))
-        words = f"{node} has {STRICT[node.name]} for {node.name}"
-        yield form.tell("mask", words, node, change)
-        for user in form.expression.nodes:
-            if node in user.parts:
-                yield form.tell("mask", f"{words} in {user}", (user, user.parts.index(node)), change)
+        yield from _change_strictness(form, node)
     for user in walk(node):
         for at, part in enumerate(user.parts):
             for other in sorted({*numbers, part.value / 2, 2 * part.value, -part.value}) if part.is_number else ():
@@ -416,6 +422,16 @@ def _move_limits(form: Form, node: Node) -> Iterator[Fault]:
                     yield form.tell("mask", f"{node} has {other:g} for {part.value:g}", (user, at), _always(other))
         if user.name == "abs":
             yield form.tell("mask", f"{node} takes {user.parts[0]} for {user}", user, _always(form.expression.get(user.parts[0])))
+
+
+def _change_strictness(form: Form, node: Node) -> Iterator[Fault]:
+    """Yield the form with < for <= and the like, everywhere and in one place."""
+    other = _always(FUNCTIONS[STRICT[node.name]](*[form.expression.get(part) for part in node.parts]))
+    words = f"{node} has {STRICT[node.name]} for {node.name}"
+    yield form.tell("mask", words, node, other)
+    for user in form.expression.nodes:
+        if node in user.parts:
+            yield form.tell("mask", f"{words} in {user}", (user, user.parts.index(node)), other)
 
 
 def _part_elsewhere(form: Form) -> Iterator[Fault]:

@@ -187,8 +187,12 @@ def shorten(text: str, longest: int = LONGEST) -> str:
     >>> shorten("1 + (2 + x)")
     '1 + (2 + x)'
     """
-    shorter = [_collapse(text, deepest) for deepest in (9, 3, 2, 1)]
-    return next((one for one in shorter if len(one) <= longest), shorter[-1])
+    shorter = text
+    for deepest in (3, 2, 1) if len(text) > longest else ():
+        shorter = _collapse(text, deepest)
+        if len(shorter) <= longest:
+            break
+    return shorter
 
 
 def _collapse(text: str, deepest: int) -> str:

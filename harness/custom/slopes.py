@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from harness.core import Array
-from harness.custom.expressions import COMPARISONS, FUNCTIONS, Node, apply, evaluate, number
+from harness.custom.expressions import COMPARISONS, FUNCTIONS, Node, apply, evaluate, number, walk
 from harness.custom.probe import Operation
 
 
@@ -47,25 +47,36 @@ def _find(known: Sequence[tuple[Any, Node]], value: Any) -> Node | None:
 
 def derive(node: Node) -> Node | None:
     """Return the derivative by x as one would write it, what is known of the value used again; None for unknown functions."""
+    return _derive(node, {})
+
+
+def _derive(node: Node, known: dict[int, Node | None]) -> Node | None:
+    """Return the derivative of a node, found once however often the node is used."""
+    if id(node) not in known:
+        known[id(node)] = _find_derivative(node, known)
+    return known[id(node)]
+
+
+def _find_derivative(node: Node, known: dict[int, Node | None]) -> Node | None:
     if node.name == "x":
         return number(1)
     if not any(map(_depends, node.parts)) or node.name in COMPARISONS:
         return number(0)
-    inner = [derive(part) if _depends(part) else number(0) for part in node.parts]
+    inner = [_derive(part, known) if _depends(part) else number(0) for part in node.parts]
     if any(part is None for part in inner):
         return None
     slopes = [part for part in inner if part is not None]
     sigmoid = _read_sigmoid(node)
     if sigmoid is not None:
         top, s, within = sigmoid
-        inner_slope, top_slope = derive(within), derive(top) if _depends(top) else number(0)
+        inner_slope, top_slope = _derive(within, known), _derive(top, known) if _depends(top) else number(0)
         return None if inner_slope is None or top_slope is None else top_slope * s + top * (s * (number(1) - s)) * inner_slope
     rule = RULES.get(node.name)
     return None if rule is None else rule(node, node.parts, slopes)
 
 
 def _depends(node: Node) -> bool:
-    return node.name == "x" or any(map(_depends, node.parts))
+    return any(one.name == "x" for one in walk(node))
 
 
 def _read_sigmoid(node: Node) -> tuple[Node, Node, Node] | None:

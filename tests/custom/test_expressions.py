@@ -62,11 +62,19 @@ def test_it_is_written_with_the_brackets_that_it_needs(root, text):
 
 
 def test_a_long_text_is_cut():
-    root = X
-    for _ in range(40):
-        root = root + X
+    root = Node("a rather long name", value=X.value)
+    for _ in range(6):
+        root = root + root
     assert root.write(60).endswith(" ...")
     assert len(root.write(60)) <= 60
+
+
+def test_what_is_shared_over_and_over_is_written_and_evaluated_in_no_time():
+    root = X
+    for _ in range(60):
+        root = root + root
+    assert len(str(root)) < 5000
+    assert np.array_equal(evaluate(root), 2.0**60 * X.value)
 
 
 @pytest.mark.parametrize(

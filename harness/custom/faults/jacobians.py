@@ -1,4 +1,4 @@
-"""Jacobians: a scene comes in, the gradient of somebody who used the diagonal alone goes out."""
+"""Jacobians: a scene comes in, gradients of somebody who used the diagonal alone, or the Jacobian untransposed, go out."""
 
 from __future__ import annotations
 
@@ -6,14 +6,18 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from harness.custom.scene import Fault, Scene
+from harness.core import Array
+from harness.custom.scene import Fault, Scene, find_vjp
 
 RANK = 80
 MOST_COLUMNS = 64
 
 
 def predict(scene: Scene) -> Iterator[Fault]:
-    """Yield a Jacobian of which only the diagonal is used, where rows of the batch do not mix."""
+    """Yield a Jacobian that is not transposed, and one of which only the diagonal is used, where rows of the batch do not mix."""
+    if scene.y.shape == scene.inputs[0].shape == scene.truth.shape and scene.is_of_first_input:
+        words = "dy is sent forward, through the Jacobian, not back through its transpose"
+        yield Fault("transposed", "forward", words, _push(scene))
     x, width = scene.inputs[0], scene.y.shape[-1] if scene.y.ndim else 0
     if scene.y.shape != x.shape or not 1 < width <= MOST_COLUMNS or not scene.is_of_first_input:
         return
@@ -23,3 +27,15 @@ def predict(scene: Scene) -> Iterator[Fault]:
         one[..., column] = 1.0
         diagonal[..., column] = scene.pull(one)[..., column]
     yield Fault("diagonal-only", "diagonal", "only the diagonal of the Jacobian is used", scene.dy * diagonal)
+
+
+def _push(scene: Scene) -> Array:
+    """Return the derivative of the formula along dy, by differences: what is no prediction to 1 % is none at all."""
+    kind, step = scene.trial.declared, 1e-6
+    if kind.formula is None:
+        return np.full_like(scene.truth, np.nan)
+    sides = [
+        find_vjp(kind, scene.params, (scene.inputs[0] + sign * step * scene.dy, *scene.inputs[1:]), scene.dy)[0]
+        for sign in (1, -1)
+    ]
+    return np.where(scene.free, 0.0, (sides[0] - sides[1]) / (2 * step))

@@ -20,6 +20,10 @@ def predict(scene: Scene) -> Iterator[Fault]:
     if wrong.sum() < 3:
         return
     offset = float(np.median((scene.error / scene.dy)[wrong]))
+    if not scene.truth[wrong].any():
+        words = f"where it must be 0 it is {offset:.6g} dy: a mask is missing"
+        yield Fault("mask", f"unmasked {offset:.4g}", words, np.where(wrong, offset * scene.dy, scene.truth))
+        return
     known = {abs(number) for one in scene.operations for number in one.constants.values()}
     is_term = any(abs(abs(offset) - number) <= 1e-6 * number for number in known)
     what = "a term is missing" if is_term else "another constant"
