@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 
@@ -82,7 +83,11 @@ def _name(scenes: Sequence[Scene]) -> Diagnosis:
 
 
 def _list_fitting(predict: Family, scene: Scene) -> list[Fault]:
-    return [fault for fault in predict(scene) if _fits(scene, fault.gradient)]
+    """Return the predictions of one family that fit; where a formula is more than it can take, those up to there."""
+    found: list[Fault] = []
+    with suppress(ArithmeticError, LookupError, RecursionError, TypeError, ValueError):  # a formula is a stranger's code
+        found.extend(fault for fault in predict(scene) if _fits(scene, fault.gradient))
+    return found
 
 
 def _fits(scene: Scene, gradient: Array) -> bool:

@@ -59,6 +59,10 @@ class Node:
         return combine("/", self, other)
 
     def __str__(self) -> str:
+        return self._text
+
+    @cached_property
+    def _text(self) -> str:
         return shorten(self._write())
 
     def write(self, longest: int) -> str:

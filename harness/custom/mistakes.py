@@ -153,9 +153,10 @@ def _mistake_terms(form: Form) -> list[Fault]:
 def _mistake_loops(form: Form) -> Iterator[Fault]:
     """Yield the form with a mistake with a term or a factor, or a cast, in all places that are alike, as in a loop unrolled."""
     groups: dict[tuple[str, int, str], list[tuple[Node, int]]] = {}
-    for node in form.expression.nodes:
-        for at, part in enumerate(node.parts):
-            groups.setdefault((node.name, at, outline(part)), []).append((node, at))
+    for depth in (3, 1):  # the first step of a loop, from a state of its own, is like the others from afar alone
+        for node in form.expression.nodes:
+            for at, part in enumerate(node.parts):
+                groups.setdefault((node.name, at, f"{depth} {outline(part, depth)}"), []).append((node, at))
     found = []
     for places in groups.values():
         yield from _shift_steps(form, places)
@@ -404,7 +405,8 @@ def _mistake_branches(form: Form) -> Iterator[Fault]:
     for node in form.expression.nodes:
         if node.name in COMPARISONS:
             yield from _move_limits(form, node)
-    if form.root.name == "where":
+    scene = form.scene
+    if form.root.name == "where" and scene.truth.shape == scene.dy.shape == scene.inputs[0].shape:
         yield from _part_elsewhere(form)
 
 

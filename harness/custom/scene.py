@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -19,6 +19,7 @@ from harness.floats import is_float
 from harness.isolation import quiet
 
 STEP, CHANGE = 1e-9, 1e-5
+MOST_RUNS = 150_000  # operations that are run to explain one gradient of one trial, some 15 s
 Family = Callable[["Scene"], Iterator["Fault"]]
 
 
@@ -41,7 +42,8 @@ class Scene:
     """One trial in float64: what went in, the true output and gradients by quantity, and what the layer gave for one of them.
 
     `free` marks the entries at a kink, where a right gradient is one of many: they are 0 in the truth, in `got` and in every
-    prediction. `shifted` tells that the formula subtracts a maximum that cancels: no gradient flows through it then.
+    prediction. `shifted` tells that the formula subtracts a maximum that cancels: no gradient flows through it then. `spent`
+    counts the operations that were run.
     """
 
     trial: Trial
@@ -54,6 +56,7 @@ class Scene:
     got: Array
     free: Array
     shifted: bool = False
+    spent: list[int] = field(default_factory=lambda: [0])
 
     @property
     def truth(self) -> Array:
@@ -74,8 +77,11 @@ class Scene:
              tamper: Tamper | None = None) -> Array:  # fmt: skip
         """Return the quantity's gradient of the formula with something changed: the cotangent, what goes in, an operation.
 
-        It is NaN where the formula does not take the change.
+        It is NaN where the formula does not take the change, and when so many were tried that it is time to give up.
         """
+        self.spent[0] += max(len(self.operations), 1)
+        if self.spent[0] > MOST_RUNS:
+            return np.full_like(self.truth, np.nan)
         given = (self.params if params is None else params, self.inputs if inputs is None else inputs)
         try:
             changed = _skip_maxima(tamper) if self.shifted else tamper

@@ -207,7 +207,7 @@ def _list_targets(scene: Scene) -> Iterator[Node]:
             for amount in dict.fromkeys(round(one, 12) for low in small for one in (low, 1 - low)):
                 smoothing, width = number(amount), number(classes)
                 yield labels * (number(1) - smoothing) + smoothing / width
-                yield labels * number(1 - amount) + number(amount / (classes - 1)) * (number(1) - labels)
+                yield labels * number(1 - amount) + number(amount / max(classes - 1, 1)) * (number(1) - labels)
 
 
 def _list_residuals(scene: Scene) -> Iterator[Node]:

@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.custom.diagnose import NOTHING_FITS, diagnose_layer
+from harness.custom.diagnose import NOTHING_FITS, diagnose_layer, find_families
 from harness.custom.faults import CAUSES
+from harness.custom.scene import run_once, set_scene
 from harness.custom.spec import LayerSpec
 from harness.custom.trials import draw_trials
+from harness.isolation import quiet
 from tests.custom.layers import Linear, Swish, linear, swish
 
 Change = Callable[[Any, Any, Any], Any]
@@ -361,3 +363,81 @@ def test_a_wrong_threshold_in_a_derivative_written_by_hand_is_a_mask() -> None:
 def test_a_small_multiple_of_an_array_at_hand_is_no_cast(weight: float) -> None:
     decayed = spoil(Linear, "dW", lambda s, dy, g: g + weight * s.params["W"])
     assert diagnose_layer(draw(decayed, linear), "dW").cause != "cast"
+
+
+def _relu_then_matrix(xp: Any, params: Any, x: Any) -> Any:
+    return xp.maximum(x, 0.0) @ params["W"]
+
+
+def _one_class(xp: Any, params: Any, x: Any, t: Any) -> Any:
+    return xp.mean(0.1 * x * x)
+
+
+class Rippled:
+    """Wrong by a ripple that nothing explains, whatever the formula."""
+
+    def __init__(self) -> None:
+        self.params = {"W": np.random.default_rng(0).standard_normal((5, 3))}
+        self.grads: dict[str, Any] = {}
+
+    def forward(self, x: Any, t: Any = None) -> Any:
+        self.x = x
+        return np.maximum(x, 0) @ self.params["W"] if t is None else np.mean(0.1 * x * x)
+
+    def backward(self, dy: Any) -> Any:
+        ripple = 1 + 0.3 * np.sin(7 * np.arange(self.x.size)).reshape(self.x.shape)
+        if np.ndim(dy) == 0:
+            return ripple * 0.2 * self.x * dy / self.x.size, None
+        self.grads = {"W": np.maximum(self.x, 0).T @ dy}
+        return ripple * (dy @ self.params["W"].T * (self.x > 0))
+
+
+def _draw_one_class(rng: np.random.Generator) -> Any:
+    return rng.standard_normal((5, 1)), rng.integers(0, 1, 5)
+
+
+@pytest.mark.parametrize(("formula", "inputs"), [(_relu_then_matrix, [(8, 5)]), (_one_class, _draw_one_class)])
+def test_no_family_fails_on_shapes_that_it_does_not_expect(formula: Any, inputs: Any) -> None:
+    params = None if formula is _relu_then_matrix else {}
+    (trial, *_) = draw_trials(LayerSpec(Rippled, formula, inputs, params), "float64", 1, 0)
+    scene = set_scene(trial, "dx", run_once(trial)["dx"])
+    with quiet():
+        assert sum(len(list(predict(scene))) for predict in find_families()) > 20
+    assert diagnose_layer([trial], "dx") == NOTHING_FITS
+
+
+def test_what_a_family_raises_loses_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(scene: Any) -> Any:
+        yield from ()
+        raise ValueError("more than it can take")
+
+    families = (broken, *find_families())
+    monkeypatch.setattr("harness.custom.diagnose.find_families", lambda: families)
+    found = diagnose_layer(draw(spoil(Swish, "dx", lambda s, dy, g: -g), swish), "dx")
+    assert found.cause == "sign"
+
+
+def test_a_deep_formula_is_diagnosed_in_time_that_grows_as_it_does() -> None:
+    def chain(xp: Any, params: Any, x: Any) -> Any:
+        for _ in range(30):
+            x = x + 0.01 * x * xp.tanh(x)
+        return x
+
+    class Chain:
+        def forward(self, x: Any) -> Any:
+            self.seen = [x]
+            for _ in range(30):
+                self.seen.append(self.seen[-1] + 0.01 * self.seen[-1] * np.tanh(self.seen[-1]))
+            return self.seen[-1].copy()
+
+        def backward(self, dy: Any) -> Any:
+            for x in self.seen[-2::-1]:
+                dy = dy * (1 + 0.01 * np.tanh(x))
+            return dy
+
+    (trial, *_) = draw_trials(LayerSpec(Chain, chain, [(4, 3)]), "float64", 1, 0)
+    scene = set_scene(trial, "dx", run_once(trial)["dx"])
+    with quiet():
+        tried = sum(len(list(predict(scene))) for predict in find_families())
+    assert 20 < tried < 20_000
+    assert scene.spent[0] > 0
