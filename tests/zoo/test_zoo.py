@@ -85,13 +85,11 @@ def _score_held_out() -> list[Score]:
     return [inspect(name) for name, fault in ZOO.faults.items() if fault.held_out]
 
 
-@pytest.mark.xfail(strict=True, reason="not reached: when last counted, the cause of 121 of 149 was named, 81 %")
 def test_the_cause_of_faults_that_were_held_out_is_named():
     scores = _score_held_out()
     assert share_named(scores, ZOO.faults) >= NAMED
 
 
-@pytest.mark.xfail(strict=True, reason="not reached: when last counted, a wrong cause was named for 11 of 155, 7 %")
 def test_no_wrong_cause_is_named_for_faults_that_were_held_out():
     scores = _score_held_out()
     assert share_wrong(scores) < WRONG

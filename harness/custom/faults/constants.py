@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from harness.core import Array
 from harness.custom.faults.factors import fit_factor
-from harness.custom.probe import Call, Operation
+from harness.custom.probe import Call, Operation, change_at
 from harness.custom.scene import Fault, Scene
 
 RANK = 112
@@ -29,6 +30,35 @@ def predict(scene: Scene) -> Iterator[Fault]:
                 cause = "constant"  # a number that is added is no factor
             said = f"it is the gradient for {words} in {one.text}"
             yield Fault(cause, f"{one.index} {place} {number:.4g}", said, gradient)
+    yield from _change_alike(scene)
+
+
+def _change_alike(scene: Scene) -> Iterator[Fault]:
+    """Yield the gradient with the numbers of all operations that are alike changed by one rule, as those of one array."""
+    groups: dict[tuple[str, int], set[int]] = {}
+    for one in scene.operations:
+        for place in one.constants if one.name in ("*", "/", "**") else ():
+            groups.setdefault((one.name, place), set()).add(one.index)
+    for (name, place), indices in groups.items():
+        for cause, said, rule in RULES if len(indices) > 1 else ():
+            words = f"the numbers of {name} in the formula are {said}, in {len(indices)} places"
+            tamper = change_at(indices, partial(_change_number, place, rule))
+            yield Fault(cause, f"{name} {place} {said}", words, scene.pull(tamper=tamper))
+
+
+RULES: Sequence[tuple[str, str, Callable[[float], float]]] = (
+    ("extra-factor", "squared", lambda value: value * value),
+    ("missing-factor", "replaced by their roots", lambda value: abs(value) ** 0.5),
+    ("factor", "turned upside down", lambda value: 1 / value if value else 0.0),
+    ("missing-factor", "left out", lambda value: 1.0),
+)
+
+
+def _change_number(place: int, rule: Callable[[float], float], call: Call) -> Any:
+    number = call.operation.constants.get(place)
+    if number is None:
+        return None
+    return call.repeat(*[rule(number) if i == place else value for i, value in enumerate(call.arguments)])
 
 
 def tell_number(number: float, right: float) -> tuple[str, str]:
