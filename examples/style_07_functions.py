@@ -36,7 +36,7 @@ def formula(xp, params, x):
 own = {"params": {"gamma": np.linspace(0.5, 2, 6), "beta": np.linspace(-1, 1, 6)}, "extra": [{"eps": 1e-3}]}
 right = LayerSpec(from_functions(layernorm_forward, layernorm_backward, **own), formula, inputs=[(7, 6)])
 wrong = LayerSpec(from_functions(layernorm_forward, layernorm_backward_without_mean, **own), formula, inputs=[(7, 6)])
-FINDS = ("gradients", "of xp.mean in the formula is missing")
+FINDS = ("gradients", "the term mean(dy * gamma, axis=1) is missing")
 
 if __name__ == "__main__":
     from harness import check_layer

@@ -71,14 +71,15 @@ def find_families() -> tuple[Family, ...]:
 
 
 def _name(scenes: Sequence[Scene]) -> Diagnosis:
-    first, *others = sorted(scenes, key=lambda scene: scene.truth.size)
+    """Return the first fault that fits in all scenes, in the words of the first; the smallest costs least, and is asked first."""
+    order = sorted(scenes, key=lambda scene: scene.truth.size)
     for predict in find_families():
-        fitting = _list_fitting(predict, first)
-        for scene in others if fitting else ():
-            known = {fault.name for fault in _list_fitting(predict, scene)}
-            fitting = [fault for fault in fitting if fault.name in known]
-        if fitting:
-            return Diagnosis(fitting[0].cause, fitting[0].words)
+        fitting = [_list_fitting(predict, order[0])]
+        fitting += [_list_fitting(predict, scene) for scene in (order[1:] if fitting[0] else ())]
+        names = [fault.name for fault in fitting[0] if all(fault.name in [one.name for one in some] for some in fitting)]
+        if names:
+            told = next(fault for fault in fitting[order.index(scenes[0])] if fault.name == names[0])
+            return Diagnosis(told.cause, told.words)
     return NOTHING_FITS
 
 
