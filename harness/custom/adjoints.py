@@ -206,7 +206,6 @@ RULES: Mapping[str, Rule] = {
     "/": lambda y, x, g: [g / x[1], apply("neg", g * x[0] / (x[1] * x[1]))],
     "@": _multiply,
     "**": _raise,
-    "pow": _raise,
     "square": lambda y, x, g: [g * (number(2) * x[0])],
     "neg": lambda y, x, g: [apply("neg", g)],
     "abs": lambda y, x, g: [g * apply("sign", x[0])],

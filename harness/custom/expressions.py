@@ -6,7 +6,7 @@ operations, in which one place at a time can be changed, as an author would mist
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -190,6 +190,24 @@ class Expression:
             for node in self.nodes:
                 values[id(node)] = node.apply(*[values[id(part)] for part in node.parts]) if node.parts else node.value
         return values
+
+    @cached_property
+    def users(self) -> Mapping[int, Sequence[Node]]:
+        """The nodes of which each node is a part, by its identity."""
+        users: dict[int, list[Node]] = {id(node): [] for node in self.nodes}
+        for node in self.nodes:
+            for part in {id(part): part for part in node.parts}:
+                users[part].append(node)
+        return users
+
+    @cached_property
+    def flowing(self) -> Collection[int]:
+        """The identities of the nodes through which dy flows."""
+        found: set[int] = set()
+        for node in self.nodes:
+            if node.name == "dy" or any(id(part) in found for part in node.parts):
+                found.add(id(node))
+        return found
 
     def get(self, node: Node) -> Any:
         """Return the value of one of its nodes."""

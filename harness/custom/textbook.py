@@ -10,7 +10,6 @@ Sennrich (2019, arXiv:1910.07467), each in the usual ways to write them.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 
@@ -19,6 +18,7 @@ from harness.custom.expressions import Node, apply, label, number
 from harness.custom.faults.factors import list_sizes
 from harness.custom.scene import Scene
 from harness.floats import is_float
+from harness.styles.wrapped import spread
 
 Axes = int | tuple[int, ...]
 
@@ -169,19 +169,15 @@ def _gather(value: Node, over: tuple[int, ...], scene: Scene) -> Node:
 
 def _list_losses(scene: Scene) -> Iterator[Node]:
     """Yield the gradients of means and sums of the usual losses, for each size that a mean may divide by."""
-    dy = Node("dy", value=scene.dy if scene.dy.ndim in (0, scene.truth.ndim) else _stretch(scene))
+    dy = Node("dy", value=spread(scene.dy, scene.truth))
+    errors = [*_list_pulls(scene), *_list_residuals(scene), *_list_margins(scene)]
     for size in [1, *dict.fromkeys(list_sizes(scene).values())]:
-        for error in (*_list_pulls(scene, float(size)), *_list_residuals(scene), *_list_margins(scene)):
+        for error in errors:
             yield error * dy / number(float(size))
             yield error / number(float(size)) * dy
 
 
-def _stretch(scene: Scene) -> Any:
-    """Return dy with axes of 1 behind its own: one number for each sample."""
-    return scene.dy.reshape(scene.dy.shape + (1,) * (scene.truth.ndim - scene.dy.ndim))
-
-
-def _list_pulls(scene: Scene, size: float) -> Iterator[Node]:
+def _list_pulls(scene: Scene) -> Iterator[Node]:
     """Yield p - q: the softmax or the sigmoid less what it should be, as labels, smoothed labels or as they were given."""
     x = Node("x0" if len(scene.inputs) > 1 else "x", value=scene.inputs[0])
     e = apply("exp", x)
@@ -231,7 +227,8 @@ def _list_margins(scene: Scene) -> Iterator[Node]:
     """Yield the slopes of a hinge over classes: 1 for each class within the margin, and minus their number at the label."""
     x = Node("x0" if len(scene.inputs) > 1 else "x", value=scene.inputs[0])
     labels = next((one for one in _list_targets(scene) if one.name == "labels"), None)
-    for margin in [1.0, *find_numbers(scene)] if labels is not None else ():
-        assert labels is not None
+    if labels is None:
+        return
+    for margin in [1.0, *find_numbers(scene)]:
         inside = Node(">", (x - _total(x * labels, -1) + margin, number(0))) * (number(1) - labels)
         yield inside - labels * _total(inside, -1)

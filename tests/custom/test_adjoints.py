@@ -8,7 +8,7 @@ import pytest
 
 from harness.custom.expressions import Expression
 from harness.custom.faults.programs import write_program
-from harness.custom.mistakes import Form
+from harness.custom.forms import Form
 from tests.custom import formulas as f
 
 CASES = [

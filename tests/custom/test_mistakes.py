@@ -8,7 +8,8 @@ import pytest
 from harness.custom.diagnose import _name
 from harness.custom.expressions import Expression
 from harness.custom.faults import CAUSES
-from harness.custom.mistakes import Form, list_mistakes
+from harness.custom.forms import Form
+from harness.custom.mistakes import list_mistakes
 from harness.custom.textbook import list_textbook
 from harness.isolation import quiet
 from tests.custom import formulas as f

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from harness.custom.expressions import Expression
-from harness.custom.mistakes import Form
+from harness.custom.forms import Form
 from harness.custom.textbook import list_textbook
 from tests.custom import formulas as f
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from harness.custom.expressions import Expression
-from harness.custom.mistakes import FACTORS_FIRST, Form, list_mistakes
+from harness.custom.forms import FACTORS_FIRST, Form
+from harness.custom.mistakes import list_mistakes
 from harness.custom.scene import Fault, Scene
 from harness.custom.slopes import list_slopes
 

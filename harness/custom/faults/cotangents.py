@@ -8,6 +8,7 @@ from itertools import permutations
 import numpy as np
 
 from harness.core import Array
+from harness.custom.faults.orders import turn
 from harness.custom.scene import Fault, Scene
 
 RANK = 40
@@ -42,11 +43,8 @@ def list_others(dy: Array) -> Iterator[tuple[str, str, str, Array]]:
 
 def _turn(dy: Array) -> Iterator[tuple[str, str, str, Array]]:
     """Yield dy reversed and shifted, transposed, and its numbers in the memory order of a transpose."""
-    for axis, size in enumerate(dy.shape if dy.ndim > 1 else ()):
-        if size > 1:
-            yield "order", f"reversed {axis}", f"dy is reversed along its axis {axis}", np.flip(dy, axis)
-            for step in (1, -1):
-                yield "order", f"rolled {axis} {step}", f"dy is shifted by {step} along its axis {axis}", np.roll(dy, step, axis)
+    for words, other in turn(dy) if dy.ndim > 1 else ():
+        yield "order", words, f"dy is {words}", other
     for order in permutations(range(dy.ndim)) if 1 < dy.ndim <= MOST_AXES else ():
         turned = np.transpose(dy, order)
         if order != tuple(range(dy.ndim)) and dy.size > 1:

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import numpy as np
 
 from harness.core import Array
+from harness.custom.faults.orders import FEW, turn
 from harness.custom.scene import Fault, Scene
 
 RANK = 120
-FEW = 3  # a mask has no more values
 
 
 def predict(scene: Scene) -> Iterator[Fault]:
@@ -24,17 +24,8 @@ def predict(scene: Scene) -> Iterator[Fault]:
     if slope.ndim > 1 and len(slope) > 1:
         words = "the local derivatives of the first row stand for all rows"
         yield Fault(cause, "first row", words, scene.dy * slope[:1])
-    for axis, size in enumerate(slope.shape):
-        for step in (1, -1) if size > 1 else ():
-            words = f"its local derivatives are shifted by {step} along axis {axis}"
-            yield Fault("order", f"rolled {axis} {step}", words, scene.dy * np.roll(slope, step, axis))
-        if size > 2:
-            yield Fault(
-                "order",
-                f"reversed {axis}",
-                f"its local derivatives are reversed along axis {axis}",
-                scene.dy * np.flip(slope, axis),
-            )
+    for words, other in turn(slope):
+        yield Fault("order", words, f"its local derivatives are {words}", scene.dy * other)
 
 
 def _choose_otherwise(scene: Scene, slope: Array) -> Iterator[Fault]:

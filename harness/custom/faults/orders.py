@@ -12,6 +12,7 @@ from harness.custom.scene import Fault, Scene
 
 RANK = 20
 MOST_AXES, MOST_SLICES = 4, 64
+FEW = 3  # a mask has no more values
 
 
 def predict(scene: Scene) -> Iterator[Fault]:
@@ -26,6 +27,15 @@ def predict(scene: Scene) -> Iterator[Fault]:
     yield from _shift(scene)
     yield from _permute(scene)
     yield Fault("cotangent-changed", "absolute", "its signs are lost: it is the absolute value", np.abs(scene.truth))
+
+
+def turn(value: Array) -> Iterator[tuple[str, Array]]:
+    """Yield an array reversed and shifted along each of its axes, and in words how."""
+    for axis, size in enumerate(value.shape):
+        if size > 1:
+            yield f"reversed along axis {axis}", np.flip(value, axis)
+            for step in (1, -1):
+                yield f"shifted by {step} along axis {axis}", np.roll(value, step, axis)
 
 
 def _transpose(truth: Array) -> Iterator[Fault]:

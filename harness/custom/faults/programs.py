@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from harness.custom.adjoints import write_adjoint
 from harness.custom.expressions import Expression, Node
-from harness.custom.mistakes import FACTORS_FIRST, Form, list_mistakes
+from harness.custom.forms import FACTORS_FIRST, Form
+from harness.custom.mistakes import list_mistakes
 from harness.custom.probe import Call
 from harness.custom.scene import Fault, Scene, find_vjp
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from itertools import islice
 
 from harness.custom.expressions import Expression
-from harness.custom.mistakes import Form, list_mistakes
+from harness.custom.forms import Form
+from harness.custom.mistakes import list_mistakes
 from harness.custom.scene import Fault, Scene
 from harness.custom.textbook import list_textbook
 
