@@ -49,6 +49,7 @@ ORDER = (
     "harness.runner",
     "harness.shrink",
     "harness.selftest.*",
+    "harness.commands.*",
     "harness.cli",
     "harness.pytest_plugin",
     "harness.__main__",
