@@ -8,6 +8,7 @@ there, the difference is a convention.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
@@ -21,7 +22,8 @@ from harness.floats import is_float
 from harness.isolation import quiet
 from harness.shards import Programs, ShardResult, guard, run_problem
 
-MOST_TOLD, BESIDE = 2, 2.0**-10  # so far that float32, too, tells two ties apart
+MOST_TOLD, JUMP = 2, 1e-3
+BESIDE = 2.0**-10  # so far that float32, too, tells two ties apart
 
 
 def excuse_kinks(rows: Sequence[Comparison], trial: Trial, backends: Sequence[Backend]) -> list[Comparison]:
@@ -51,30 +53,46 @@ def _tell(row: Comparison, excused: Mapping[int, str], trial: Trial) -> Comparis
 
 
 def _find_choices(trial: Trial, backend: Backend) -> dict[int, str]:
-    """Return the inputs in whose gradients a backend is right but for a choice at a kink, with the choice in words."""
-    subject = Subject(trial)
-    right = _find_right_beside(trial, backend)
+    """Return the inputs in whose gradients a backend is right but for a choice at a kink, with the choice in words.
+
+    Whether there is a kink at all is asked first: judging once more beside it takes as long as the trial did.
+    """
+    near = _look_around(trial)
+    kinked = [place for place in near.subject.places if _list_kinks(near, place)]
+    right = _find_right_beside(trial, backend) if kinked else frozenset()
     got = _run(trial, backend) if right else {}
-    said = {place: _judge(subject, place, got[place]) for place in subject.places if place in right and place in got}
+    said = {place: _judge(near, place, got[place]) for place in kinked if place in right and place in got}
     return {place: words for place, words in said.items() if words}
 
 
-def _judge(subject: Subject, place: int, got: Array) -> str:
-    """Return the choice in words, nothing where what came is none of the gradients near the point."""
+def _look_around(trial: Trial) -> Neighbourhood:
+    """Return the gradients at two opposite points, which lie on the two sides of any kink; none where they are not finite."""
+    subject = Subject(trial)
     near = Neighbourhood(subject, subject.inputs)
+    with quiet(), suppress(NotApplicable):
+        near.sample(1)
+    return near
+
+
+def _list_kinks(near: Neighbourhood, place: int) -> list[tuple[int, ...]]:
+    """Return the entries whose gradient differs among the points that were looked at."""
+    if not near.samples:
+        return []
+    low, high = near.find_ends(place)
+    return [tuple(int(i) for i in index) for index in np.argwhere(high - low > JUMP * near.find_scale(place))]
+
+
+def _judge(near: Neighbourhood, place: int, got: Array) -> str:
+    """Return the choice in words, nothing where what came is none of the gradients near the point."""
     try:
         with quiet():
-            near.sample(1)
             if near.find_wrong_entry(place, got) is not None or near.has_wrong_sum(place, got):
                 return ""
     except NotApplicable:
         return ""
-    low, high = near.find_ends(place)
-    kinks = [tuple(int(i) for i in index) for index in np.argwhere(high - low > 1e-3 * near.find_scale(place))]
+    kinks, (low, high) = _list_kinks(near, place), near.find_ends(place)
     told = ", ".join(f"{got[at]:.4g} within [{low[at]:.4g}, {high[at]:.4g}] at {list(at)}" for at in kinks[:MOST_TOLD])
-    return (
-        f"at {len(kinks)} exact kinks it takes another subgradient than the oracle, each of them right: {told}" if kinks else ""
-    )
+    return f"at {len(kinks)} exact kinks it takes another subgradient than the oracle, each of them right: {told}"
 
 
 def _find_right_beside(trial: Trial, backend: Backend) -> frozenset[int]:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from harness import check_layer
+from harness.custom import conventions
 
 VALUES = ["forward", "gradients", "power"]
 
@@ -107,3 +108,16 @@ def test_what_is_no_subgradient_or_wrong_elsewhere_stays_a_mismatch(kind):
 
 def test_a_gradient_that_is_handed_out_twice_stays_a_mismatch():
     assert "gradients" in {one.check for one in check(EveryMaximum, maximum, draw_with_ties).failures}
+
+
+@pytest.mark.parametrize(("inputs", "is_asked"), [([(6, 4)], False), (draw_with_zeros, True)])
+def test_a_trial_is_judged_once_more_beside_it_only_where_there_is_a_kink(inputs, is_asked, monkeypatch):
+    asked, find = [], conventions._find_right_beside
+
+    def count(trial, backend):
+        asked.append(trial)
+        return find(trial, backend)
+
+    monkeypatch.setattr(conventions, "_find_right_beside", count)
+    assert not check(OneAtZeroAndWrong, relu, inputs).passed
+    assert bool(asked) is is_asked
