@@ -1,21 +1,26 @@
 """The Array API subset of formulas: a framework's module comes in, a namespace of just that subset plus `erf` goes out.
 
-A formula is written once, `formula(xp, params, *inputs)`, in operators, indexing, `.shape`, `.ndim`, `.T` and
-the functions of SUBSET, which mean what the Array API standard (2024.12) says. Anything else is `unsupported`.
+A formula is written once, `formula(xp, params, *inputs)`, in operators, indexing, `.shape`, `.ndim`, `.T`, the functions of
+SUBSET and those of `harness.composed`, which are made of them; they mean what the Array API standard (2024.12) says.
+Anything else is `unsupported`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
+
+from harness.composed import COMPOSED, CONSTANTS
 
 SUBSET = (
     "abs arange concat cos erf exp expand_dims expm1 log log1p matmul max maximum mean min minimum ones_like "
     "permute_dims pow reshape sign sin sqrt square stack sum tanh where zeros_like"
 ).split()
+
+OFFERED = sorted({*SUBSET, *COMPOSED, *CONSTANTS})
 
 ROUGH = 4.0  # with the judge's threshold of 16, some 37 ulps: seven in each of many terms of one sum
 
@@ -25,21 +30,25 @@ class Unsupported(Exception):
 
 
 class Namespace:
-    """The functions of SUBSET for one framework; any other name raises Unsupported.
+    """The functions of SUBSET for one framework, and those that are made of them; any other name raises Unsupported.
 
     >>> import numpy
     >>> make_numpy_namespace().exp(numpy.float32(0.0))
     np.float32(1.0)
     >>> make_numpy_namespace().einsum
     Traceback (most recent call last):
-    harness.array_api.Unsupported: xp.einsum is outside the supported subset; accepted are abs, arange, ...
+    harness.array_api.Unsupported: xp.einsum is outside the supported subset; accepted are abs, add, arange, ...
     """
 
     def __init__(self, functions: Mapping[str, Callable[..., Any]]) -> None:
         self.__dict__.update({name: functions[name] for name in SUBSET})
 
     def __getattr__(self, name: str) -> Any:
-        raise Unsupported(f"xp.{name} is outside the supported subset; accepted are {', '.join(SUBSET)}")
+        if name in COMPOSED:
+            return partial(COMPOSED[name], self)
+        if name in CONSTANTS:
+            return CONSTANTS[name]
+        raise Unsupported(f"xp.{name} is outside the supported subset; accepted are {', '.join(OFFERED)}")
 
 
 def take_from(module: Any, **replacements: Any) -> Namespace:

@@ -25,6 +25,7 @@ ORDER = (
     "harness.strangers",
     "harness.styles.*",
     "harness.discovery",
+    "harness.composed",
     "harness.array_api",
     "harness.networks",
     "harness.cases",
