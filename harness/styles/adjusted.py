@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,44 +24,64 @@ def adjust(
     channels last; `output_axes` brings its output back. `join` judges all outputs of a tuple: as one row, one behind the
     other; the formula joins a tuple in the same way.
     """
-    back_in = np.argsort(input_axes) if input_axes is not None else None
-    back_out = np.argsort(output_axes) if output_axes is not None else None
+    peculiar = Peculiar(before, gradient_scale, input_axes, output_axes, join)
+    return name_factory(lambda: Adjusted(make(), peculiar), make)
 
-    class Adjusted(Wrapped):
-        keeps, wraps_layer = ("inputs", "shapes"), True
 
-        def forward(self, *inputs: Any) -> Any:
-            if before is not None:
-                before(getattr(self.inner, "inner", None) or self.inner)
-            if self.params:
-                self.inner.params.update(self.params)
-            self.inputs = inputs
-            first = np.transpose(inputs[0], input_axes) if input_axes is not None else inputs[0]
-            y = self.inner.forward(first, *inputs[1:])
-            if join:
-                self.shapes = [np.shape(part) for part in y]
-                return np.concatenate([np.ravel(part) for part in y])
-            return np.transpose(y, output_axes) if output_axes is not None else y
+@dataclass(frozen=True, eq=False)
+class Peculiar:
+    """What is peculiar about a layer: the arguments of `adjust`."""
 
-        def backward(self, dy: Any) -> Any:
-            dx = self.inner.backward(self._hand_down(dy))
-            scale = gradient_scale(*self.inputs) if callable(gradient_scale) else gradient_scale
-            grads = getattr(self.inner, "grads", None) or {}
-            self.grads = {name: value / scale if scale is not None else value for name, value in grads.items()}
-            if back_in is None:
-                return dx
-            return (np.transpose(dx[0], back_in), *dx[1:]) if isinstance(dx, tuple) else np.transpose(dx, back_in)
+    before: Callable[[Any], Any] | None
+    gradient_scale: float | Callable[..., Any] | None
+    input_axes: Sequence[int] | None
+    output_axes: Sequence[int] | None
+    join: bool
 
-        def _hand_down(self, dy: Any) -> Any:
-            if join:
-                ends = np.cumsum([int(np.prod(shape)) for shape in self.shapes])[:-1]
-                return tuple(part.reshape(shape) for part, shape in zip(np.split(dy, ends), self.shapes, strict=True))
-            return np.transpose(dy, back_out) if back_out is not None else dy
 
-    def build() -> Adjusted:
-        inner = make()
-        adjusted = Adjusted(inner, getattr(inner, "params", None) or {})
-        adjusted.follows_dtype = getattr(inner, "follows_dtype", False)
-        return adjusted
+class Adjusted(Wrapped):
+    """A layer, `inner`, with its peculiarities taken out."""
 
-    return name_factory(build, make)
+    keeps, wraps_layer = ("inputs", "shapes"), True
+
+    def __init__(self, inner: Any, peculiar: Peculiar) -> None:
+        super().__init__(inner, getattr(inner, "params", None) or {})
+        self.peculiar = peculiar
+        self.follows_dtype = getattr(inner, "follows_dtype", False)
+
+    def forward(self, *inputs: Any) -> Any:
+        """Return y as the formula has it."""
+        own = self.peculiar
+        if own.before is not None:
+            own.before(getattr(self.inner, "inner", None) or self.inner)
+        if self.params:
+            self.inner.params.update(self.params)
+        self.inputs = inputs
+        y = self.inner.forward(_turn(inputs[0], own.input_axes), *inputs[1:])
+        if own.join:
+            self.shapes = [np.shape(part) for part in y]
+            return np.concatenate([np.ravel(part) for part in y])
+        return _turn(y, own.output_axes)
+
+    def backward(self, dy: Any) -> Any:
+        """Return dx as the formula has it, and keep the parameters' gradients so."""
+        own = self.peculiar
+        dx = self.inner.backward(self._hand_down(dy))
+        scale = own.gradient_scale(*self.inputs) if callable(own.gradient_scale) else own.gradient_scale
+        grads = getattr(self.inner, "grads", None) or {}
+        self.grads = {name: value / scale if scale is not None else value for name, value in grads.items()}
+        return (_turn_back(dx[0], own.input_axes), *dx[1:]) if isinstance(dx, tuple) else _turn_back(dx, own.input_axes)
+
+    def _hand_down(self, dy: Any) -> Any:
+        if not self.peculiar.join:
+            return _turn_back(dy, self.peculiar.output_axes)
+        ends = np.cumsum([int(np.prod(shape)) for shape in self.shapes])[:-1]
+        return tuple(part.reshape(shape) for part, shape in zip(np.split(dy, ends), self.shapes, strict=True))
+
+
+def _turn(value: Any, axes: Sequence[int] | None) -> Any:
+    return value if axes is None else np.transpose(value, axes)
+
+
+def _turn_back(value: Any, axes: Sequence[int] | None) -> Any:
+    return value if axes is None else np.transpose(value, np.argsort(axes))

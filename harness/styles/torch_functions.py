@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,71 +25,100 @@ def from_torch(function: Any, *, extra: Sequence[Any] = (), output: int = 0) -> 
     if not callable(call):
         raise BadInput(f"function: {function!r:.80}; accepted are an autograd.Function class, a module, or a function of tensors")
 
-    is_function = isinstance(function, type) and hasattr(function, "setup_context")
-
-    class Torch(Wrapped):
-        follows_dtype = True
-        keeps = ("inputs", "weights", "y")
-
-        def forward(self, *inputs: Any) -> Any:
-            import torch
-
-            self.inputs = [_make_tensor(value) for value in inputs]
-            self.weights = {name: _make_tensor(value) for name, value in self.params.items()}
-            with torch.enable_grad():
-                y = self._call(*(one.clone() for one in self.inputs), *extra)  # no leaf may be changed in place
-            self.y = y[output] if isinstance(y, tuple | list) else y
-            return self.y.detach().numpy().copy()
-
-        def _call(self, *arguments: Any) -> Any:
-            import torch
-
-            if self.inner is None:
-                return call(*arguments)
-            floats = [one.dtype for one in (*arguments, *self.weights.values()) if _is_float(one)]
-            self.inner.to(floats[0] if floats else None)  # for its buffers, such as running means
-            names = dict(zip(self.weights, (name for name, _ in self.inner.named_parameters()), strict=True))
-            return torch.func.functional_call(self.inner, {names[k]: v for k, v in self.weights.items()}, arguments)
-
-        def backward(self, dy: Any) -> Any:
-            import torch
-
-            leaves = [one for one in [*self.inputs, *self.weights.values()] if one.requires_grad]
-            found = torch.autograd.grad(
-                self.y, leaves, torch.from_numpy(np.array(dy)), retain_graph=True, allow_unused=True, materialize_grads=True
-            )
-            by_leaf = {id(leaf): grad.numpy().copy() for leaf, grad in zip(leaves, found, strict=True)}
-            self.grads = {name: by_leaf[id(one)] for name, one in self.weights.items()}
-            return tuple(by_leaf.get(id(one)) for one in self.inputs)
-
-        def differentiate_forward(self, dy: Any, *inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
-            return (differentiate_code(function, dy, inputs, extra, output), {}) if is_function else None
-
-        @property
-        def is_autodiff(self) -> bool:
-            return not _holds_custom(self.y.grad_fn)
-
-        def pull_twice(self, inputs: Sequence[Any], dy: Any, weights: Sequence[Any]) -> tuple[Any, ...]:
-            """Return the gradients, by the inputs of floats and by dy, of the sum of dx times the weights."""
-            import torch
-
-            given = [_make_tensor(value) for value in inputs]
-            self.weights = {name: _make_tensor(value) for name, value in self.params.items()}
-            leaves, upstream = [one for one in given if one.requires_grad], _make_tensor(dy)
-            with torch.enable_grad():
-                y = self._call(*given, *extra)
-                y = y[output] if isinstance(y, tuple | list) else y
-                dx = torch.autograd.grad(y, leaves, upstream, create_graph=True, allow_unused=True, materialize_grads=True)
-                total: Any = sum((part * torch.from_numpy(np.array(w))).sum() for part, w in zip(dx, weights, strict=True))
-                total.backward()  # `grad` would leave out what leads to none of the leaves: the refusal of once_differentiable
-            return tuple(np.zeros(one.shape) if one.grad is None else one.grad.numpy().copy() for one in (*leaves, upstream))
-
-    def build() -> Torch:
+    def build() -> TorchLayer:
         module = deepcopy(function) if hasattr(function, "named_parameters") else None
-        named = dict(module.named_parameters()) if module is not None else {}
-        return Torch(module, {name.replace(".", "_"): value.detach().numpy() for name, value in named.items()})
+        return TorchLayer(TorchCall(function, call, tuple(extra), output), module)
 
     return name_factory(build, function if hasattr(function, "__name__") else type(function))
+
+
+@dataclass(frozen=True, eq=False)
+class TorchCall:
+    """What was given, how it is called, what it is called with beside its inputs, and which of its outputs is judged."""
+
+    function: Any
+    call: Callable[..., Any]
+    extra: tuple[Any, ...]
+    output: int
+
+    @property
+    def is_function(self) -> bool:
+        """Whether it is an autograd.Function, with a backward pass of its own."""
+        return isinstance(self.function, type) and hasattr(self.function, "setup_context")
+
+    def pick(self, y: Any) -> Any:
+        """Return the output that is judged."""
+        return y[self.output] if isinstance(y, tuple | list) else y
+
+
+class TorchLayer(Wrapped):
+    """A layer of arrays whose forward pass is the call, of a module or without one, and whose backward pass is autograd's."""
+
+    follows_dtype = True
+    keeps = ("inputs", "weights", "y")
+
+    def __init__(self, call: TorchCall, module: Any) -> None:
+        named = {} if module is None else dict(module.named_parameters())
+        super().__init__(module, {name.replace(".", "_"): value.detach().numpy() for name, value in named.items()})
+        self.call = call
+
+    def forward(self, *inputs: Any) -> Any:
+        """Return y."""
+        import torch
+
+        self.inputs = [_make_tensor(value) for value in inputs]
+        self.weights = {name: _make_tensor(value) for name, value in self.params.items()}
+        with torch.enable_grad():
+            self.y = self._run(*(one.clone() for one in self.inputs))  # no leaf may be changed in place
+        return self.y.detach().numpy().copy()
+
+    def _run(self, *inputs: Any) -> Any:
+        import torch
+
+        arguments = (*inputs, *self.call.extra)
+        if self.inner is None:
+            return self.call.pick(self.call.call(*arguments))
+        floats = [one.dtype for one in (*arguments, *self.weights.values()) if _is_float(one)]
+        self.inner.to(floats[0] if floats else None)  # for its buffers, such as running means
+        names = dict(zip(self.weights, (name for name, _ in self.inner.named_parameters()), strict=True))
+        weights = {names[k]: v for k, v in self.weights.items()}
+        return self.call.pick(torch.func.functional_call(self.inner, weights, arguments))
+
+    def backward(self, dy: Any) -> Any:
+        """Return dx, None for each input of integers."""
+        import torch
+
+        leaves = [one for one in [*self.inputs, *self.weights.values()] if one.requires_grad]
+        found = torch.autograd.grad(
+            self.y, leaves, torch.from_numpy(np.array(dy)), retain_graph=True, allow_unused=True, materialize_grads=True
+        )
+        by_leaf = {id(leaf): grad.numpy().copy() for leaf, grad in zip(leaves, found, strict=True)}
+        self.grads = {name: by_leaf[id(one)] for name, one in self.weights.items()}
+        return tuple(by_leaf.get(id(one)) for one in self.inputs)
+
+    def differentiate_forward(self, dy: Any, *inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+        """Return dx by torch's autodiff of the forward code of a Function; None where there is no Function."""
+        call = self.call
+        return (differentiate_code(call.function, dy, inputs, call.extra, call.output), {}) if call.is_function else None
+
+    @property
+    def is_autodiff(self) -> bool:
+        """Whether no Function took part in the last forward pass."""
+        return not _holds_custom(self.y.grad_fn)
+
+    def pull_twice(self, inputs: Sequence[Any], dy: Any, weights: Sequence[Any]) -> tuple[Any, ...]:
+        """Return the gradients, by the inputs of floats and by dy, of the sum of dx times the weights."""
+        import torch
+
+        given = [_make_tensor(value) for value in inputs]
+        self.weights = {name: _make_tensor(value) for name, value in self.params.items()}
+        leaves, upstream = [one for one in given if one.requires_grad], _make_tensor(dy)
+        with torch.enable_grad():
+            y = self._run(*given)
+            dx = torch.autograd.grad(y, leaves, upstream, create_graph=True, allow_unused=True, materialize_grads=True)
+            total: Any = sum((part * torch.from_numpy(np.array(w))).sum() for part, w in zip(dx, weights, strict=True))
+            total.backward()  # `grad` would leave out what leads to none of the leaves: the refusal of once_differentiable
+        return tuple(np.zeros(one.shape) if one.grad is None else one.grad.numpy().copy() for one in (*leaves, upstream))
 
 
 class ForwardContext:
