@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
 from harness.array_api import make_autograd_namespace
-from harness.custom.scene import Scene, set_scene
+from harness.custom.expressions import Expression, Node
+from harness.custom.forms import Form
+from harness.custom.scene import Fault, Scene, set_scene
 from harness.custom.spec import LayerSpec
 from harness.custom.trials import draw_trials
 
@@ -103,6 +105,26 @@ def stacked(xp, params, x):
     return xp.sum(xp.stack([x, xp.maximum(x, 0.3), xp.abs(x)], axis=1) ** 2, axis=1)
 
 
+def bend(xp, params, x):
+    return xp.tanh(2 * x)
+
+
+def wave(xp, params, x):
+    return xp.sin(x)
+
+
+def bump(xp, params, x):
+    return xp.exp(x)
+
+
+def leak(xp, params, x):
+    return xp.where(x > 0.3, x, 0.25 * x)
+
+
+def project(xp, params, x):
+    return xp.matmul(x, params["W"])
+
+
 GAINS = {"g": np.array([1.0, 2.0, 0.5, -1.5]), "b": np.array([0.1, -0.2, 0.3, 0.4])}
 SQUARES = {name: np.random.default_rng(len(name)).standard_normal((4, 4)) for name in ("U", "W")}
 
@@ -129,3 +151,15 @@ def make_scene(spec: LayerSpec, quantity: str, got: Any = None) -> Scene:
     right = set_scene(trial, quantity, np.zeros(1))
     noise = np.random.default_rng(1).standard_normal(right.truth.shape)
     return set_scene(trial, quantity, noise if got is None else got(right))
+
+
+def write_form(formula: Any, write: Callable[..., Node], got: Any = None, params: Mapping[str, Any] | None = None) -> Form:
+    """Return the gradient by the first input as `write` writes it with nodes for dy, x and y, where the layer gave `got`."""
+    scene = make_scene(make_spec(formula, [(6, 4)], params), "dx", got)
+    values = {"dy": scene.dy, "x": scene.inputs[0], "y": scene.y, **scene.params}
+    return Form("hand", scene, Expression(write(**{name: Node(name, value=value) for name, value in values.items()})))
+
+
+def find_fitting(faults: Iterable[Fault], form: Form) -> list[Fault]:
+    """Return the mistakes that give what the layer gave."""
+    return [fault for fault in faults if np.allclose(fault.gradient, form.scene.got, rtol=1e-6, atol=0)]
