@@ -5,19 +5,22 @@ to `torch.autograd.gradcheck` (slow and fast), `jax.test_util.check_grads` and `
 its defaults, in float64, on the same seven draws of the same inputs: a fault is found when one draw fails, and the right
 layer that it was planted in passes on the same draws, for who accuses everything has found nothing. The right layers go to
 all of them as well, under `--seeds` seeds to this tool and under fewer to the others, which are slow; an accusation in any
-draw of one seed is one false alarm. Required of this tool: at least 99 % of the faults found, no false alarm, the
+draw of one seed is one false alarm. What was asked is kept as it comes, in `zoo.jsonl`: a run that was stopped goes on with
+`--resume`, where the code is the same. Required of this tool: at least 99 % of the faults found, no false alarm, the
 cause named for at least 90 % and a wrong one for less than 3 % of the faults that were held out when it was built.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import pandas as pd
 from cyclopts import App
@@ -61,6 +64,7 @@ def main(
     only: str = "",
     every: int = 1,
     jobs: int = os.cpu_count() or 1,
+    resume: bool = False,
     out: Path = RESULTS,
 ) -> int:
     """Ask all tools, print the tables, write `zoo.csv` and return 1 when a requirement is not met.
@@ -77,8 +81,10 @@ def main(
         Take every so many of the faults and of the right layers.
     jobs
         How many processes.
+    resume
+        Take over what an earlier run of the same code found before it was stopped.
     out
-        The folder of the CSV file.
+        The folder of the CSV file, and of what was found until then.
     """
     started = time.perf_counter()
     tasks = plan(seeds, rival_seeds, only, every)
@@ -86,8 +92,11 @@ def main(
     if not tasks:
         console.print(f"only: no layer and no fault has {only!r} in its name")
         return 2
-    frame = settle(pd.DataFrame(run(tasks, jobs)))
     out.mkdir(parents=True, exist_ok=True)
+    log = out / "zoo.jsonl"
+    if not resume:
+        log.unlink(missing_ok=True)
+    frame = settle(pd.DataFrame(run(tasks, jobs, log)))
     frame.to_csv(out / "zoo.csv", index=False, float_format="%.6g")
     console.print(draw_tools(frame, seeds, rival_seeds, time.perf_counter() - started), draw_causes(frame))
     holds = True
@@ -106,11 +115,36 @@ def plan(seeds: int, rival_seeds: int, only: str, every: int) -> list[Task]:
     return tasks + [Task(name, False, tools if seed < rival_seeds else (OURS,), seed) for seed in range(seeds) for name in right]
 
 
-def run(tasks: Sequence[Task], jobs: int) -> Iterator[Row]:
-    """Yield the rows of all tasks as they are done; of a process that hung or died, a row that says so for each tool."""
-    done = run_tasks(answer, tasks, jobs, TIMEOUT)
-    for task, rows, lost in track(done, total=len(tasks), description="the zoo", console=Console(stderr=True), transient=True):
-        yield from rows if rows is not None else [describe(task) | {"tool": tool, "lost": lost} for tool in task.tools]
+def run(tasks: Sequence[Task], jobs: int, log: Path) -> Iterator[Row]:
+    """Yield the rows of all tasks as they are done; of a process that hung or died, a row that says so for each tool.
+
+    What the log has of a task is not asked again, and what is new is added to it.
+    """
+    wanted = set(tasks)
+    known = {task: rows for task, rows in recall(log).items() if task in wanted}
+    rest = [task for task in tasks if task not in known]
+    done = run_tasks(answer, rest, jobs, TIMEOUT)
+    with log.open("w", encoding="utf-8") as file:  # anew, for the last line may have been cut off
+        for task, rows in known.items():
+            yield from _keep(task, rows, file)
+        for task, rows, lost in track(done, total=len(rest), description="the zoo", console=Console(stderr=True), transient=True):
+            yield from _keep(task, rows or [describe(task) | {"tool": tool, "lost": lost} for tool in task.tools], file)
+
+
+def _keep(task: Task, rows: list[Row], file: TextIO) -> list[Row]:
+    file.write(json.dumps([astuple(task), rows]) + "\n")
+    file.flush()
+    return rows
+
+
+def recall(log: Path) -> dict[Task, list[Row]]:
+    """Return the rows of each task in a log; the last line may have been cut off."""
+    known: dict[Task, list[Row]] = {}
+    for line in log.read_text(encoding="utf-8").splitlines() if log.exists() else []:
+        with suppress(json.JSONDecodeError):
+            (name, is_fault, tools, seed), rows = json.loads(line)
+            known[Task(name, is_fault, tuple(tools), seed)] = rows
+    return known
 
 
 def answer(task: Task) -> list[Row]:
