@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
 
 from harness.core import Array
 from harness.custom.faults.factors import fit_factor, list_sizes
-from harness.custom.probe import Call, change_at, detach, stand_in
+from harness.custom.probe import Call, Operation, change_at, detach, stand_in
 from harness.custom.scene import Fault, Scene
 
 RANK = 90
@@ -87,14 +87,23 @@ def _skip_inner(scene: Scene) -> Iterator[Fault]:
 
 def weigh_terms(scene: Scene) -> Iterator[tuple[float, str, str, Array]]:
     """Yield the weight that fits best of what flows through one argument of one operation, its name, and the gradient then."""
-    for one in scene.operations[:MOST_OPERATIONS]:
-        for place, varies in enumerate(one.varies):
-            if varies and sum(one.varies) > 1:
-                without = scene.pull(tamper=change_at({one.index}, _cut(place)))
-                term = scene.truth - without
-                weight = 1 + fit_factor(scene.error, term)
-                if np.isfinite(weight) and not _is_all(term, scene.truth):
-                    yield weight, f"{one.index} {place}", f"{one.texts[place]} in {one.text}", without + weight * term
+    for one, place, without in cut_flows(scene):
+        term = scene.truth - without
+        weight = 1 + fit_factor(scene.error, term)
+        if np.isfinite(weight) and not _is_all(term, scene.truth):
+            yield weight, f"{one.index} {place}", f"{one.texts[place]} in {one.text}", without + weight * term
+
+
+@lru_cache(maxsize=8)  # several families ask for the flows of one scene
+def cut_flows(scene: Scene) -> tuple[tuple[Operation, int, Array], ...]:
+    """Return each operation of several arguments, the place of one, and the gradient without what flows through that.
+
+    Only those are told through which anything flows.
+    """
+    several = [one for one in scene.operations[:MOST_OPERATIONS] if sum(one.varies) > 1]
+    places = [(one, place) for one in several for place, varies in enumerate(one.varies) if varies]
+    cut = [(one, place, scene.pull(tamper=change_at({one.index}, _cut(place)))) for one, place in places]
+    return tuple(flow for flow in cut if not np.array_equal(flow[-1], scene.truth))
 
 
 def _call_weight(scene: Scene, weight: float, key: str, side: str, gradient: Array) -> Iterator[Fault]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from harness.core import Array
 from harness.custom.faults.products import is_divisor, list_arrays
+from harness.custom.faults.terms import cut_flows
 from harness.custom.probe import Call, detach
 from harness.custom.scene import Fault, Scene
 
@@ -19,13 +20,12 @@ MOST_OPERATIONS = 24
 
 def predict(scene: Scene) -> Iterator[Fault]:
     """Yield gradients in which one term of a product, quotient, sum or difference has an array too much or too few."""
-    for one in scene.operations[:MOST_OPERATIONS]:
-        for place in range(len(one.varies)) if sum(one.varies) > 1 and np.ndim(one.value) else ():
-            for name, value in list_arrays(scene, np.shape(one.value)).items():
-                for cause, words, factor in _list_factors(scene, name, value):
-                    said = f"the term that flows through {one.texts[place]} in {one.text} {words}"
-                    gradient = scene.pull(tamper=partial(_weigh, one.index, place, factor))
-                    yield Fault(cause, f"{one.index} {place} {words}", said, gradient)
+    for one, place, _ in cut_flows(scene):
+        for name, value in list_arrays(scene, np.shape(one.value)).items() if one.index < MOST_OPERATIONS else ():
+            for cause, words, factor in _list_factors(scene, name, value):
+                said = f"the term that flows through {one.texts[place]} in {one.text} {words}"
+                gradient = scene.pull(tamper=partial(_weigh, one.index, place, factor))
+                yield Fault(cause, f"{one.index} {place} {words}", said, gradient)
 
 
 def _list_factors(scene: Scene, name: str, value: Array) -> Iterator[tuple[str, str, Array]]:
