@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from functools import cache
 from importlib import import_module
@@ -18,6 +19,7 @@ from harness.array_api import OFFERED, SUBSET, make_autograd_namespace, make_num
 from harness.backends.autograd_hips import differentiate
 from harness.backends.jax_grad import namespace as make_jax_namespace
 from harness.backends.jax_grad import wide_types
+from harness.backends.torch_autograd import namespace as make_torch_namespace
 from harness.composed import COMPOSED, CONSTANTS
 from harness.judge.double_double import widen
 from harness.judge.wide_formula import differentiate_wide
@@ -35,8 +37,16 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
         lambda xp, x: xp.clip(x, max=x * x),
     ),
     "cosh": (lambda xp, x: xp.cosh(x),),
-    "cumulative_prod": (lambda xp, x: xp.cumulative_prod(x, axis=1), lambda xp, x: xp.cumulative_prod(x[0])),
-    "cumulative_sum": (lambda xp, x: xp.cumulative_sum(x, axis=0), lambda xp, x: xp.cumulative_sum(x[1])),
+    "cumulative_prod": (
+        lambda xp, x: xp.cumulative_prod(x, axis=1),
+        lambda xp, x: xp.cumulative_prod(x[0], include_initial=True),
+        lambda xp, x: xp.cumulative_prod(x - x[0, 0], axis=-1),
+    ),
+    "cumulative_sum": (
+        lambda xp, x: xp.cumulative_sum(x, axis=0),
+        lambda xp, x: xp.cumulative_sum(x[1]),
+        lambda xp, x: xp.cumulative_sum(x, axis=-1, include_initial=True),
+    ),
     "divide": (lambda xp, x: xp.divide(x, 3 + x),),
     "equal": (lambda xp, x: xp.where(xp.equal(x, 0.5), x, 2 * x),),
     "flip": (lambda xp, x: xp.flip(x), lambda xp, x: xp.flip(x, axis=-1), lambda xp, x: xp.flip(x, axis=(0,))),
@@ -48,12 +58,15 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
     "less_equal": (lambda xp, x: xp.where(xp.less_equal(x, 0.5), x, 2 * x),),
     "log10": (lambda xp, x: xp.log10(x * x),),
     "log2": (lambda xp, x: xp.log2(x * x),),
-    "logaddexp": (lambda xp, x: xp.logaddexp(x, 3 * x - 1),),
+    "logaddexp": (lambda xp, x: xp.logaddexp(x, 3 * x), lambda xp, x: xp.logaddexp(x, xp.flip(x, axis=1))),
     "logical_and": (lambda xp, x: xp.where(xp.logical_and(x > 0, x < 1), x, 2 * x),),
     "logical_not": (lambda xp, x: xp.where(xp.logical_not(x > 0), x, 2 * x),),
     "logical_or": (lambda xp, x: xp.where(xp.logical_or(x < 0, x > 1), x, 2 * x),),
     "matrix_transpose": (lambda xp, x: xp.matrix_transpose(xp.stack([x, x * x], axis=0)),),
-    "moveaxis": (lambda xp, x: xp.moveaxis(xp.stack([x, x * x], axis=0), 0, -1),),
+    "moveaxis": (
+        lambda xp, x: xp.moveaxis(xp.stack([x, x * x], axis=0), 0, -1),
+        lambda xp, x: xp.moveaxis(xp.stack([x, x * x], axis=0), (0, 2), (-1, 0)),
+    ),
     "multiply": (lambda xp, x: xp.multiply(x, 2 + x),),
     "negative": (lambda xp, x: xp.negative(x),),
     "not_equal": (lambda xp, x: xp.where(xp.not_equal(x, 0.5), x, 2 * x),),
@@ -63,12 +76,14 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
         lambda xp, x: xp.prod(x, axis=0),
         lambda xp, x: xp.prod(x, axis=-1, keepdims=True),
         lambda xp, x: xp.prod(x, keepdims=True),
+        lambda xp, x: xp.prod(xp.stack([x, 2 - x], axis=0), axis=(0, -1)),
     ),
     "reciprocal": (lambda xp, x: xp.reciprocal(x),),
     "roll": (
         lambda xp, x: xp.roll(x, 1, axis=1),
         lambda xp, x: xp.roll(x, -2),
         lambda xp, x: xp.roll(x, (1, 4), axis=(0, 1)),
+        lambda xp, x: xp.roll(x, np.int64(1), axis=(0, 1)),
     ),
     "sinh": (lambda xp, x: xp.sinh(x),),
     "squeeze": (lambda xp, x: xp.squeeze(x[:, None, :], axis=1), lambda xp, x: xp.squeeze(x[None, :, :, None], axis=(0, -1))),
@@ -83,6 +98,7 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
         lambda xp, x: xp.var(x),
         lambda xp, x: xp.var(x, axis=0, correction=1),
         lambda xp, x: xp.var(x, axis=1, keepdims=True),
+        lambda xp, x: xp.var(xp.stack([x, x * x], axis=0), axis=(0, -1)),
     ),
     "vecdot": (lambda xp, x: xp.vecdot(x, x + 1), lambda xp, x: xp.vecdot(x, x * x, axis=0)),
 }
@@ -113,11 +129,9 @@ def _ask_jax(is_its_own: bool) -> dict[tuple[str, int], tuple[Any, Any]]:
 
 
 def _ask_torch(name: str, i: int) -> tuple[Any, Any]:
-    from harness.backends.torch_autograd import namespace
-
     torch = import_module("torch")
     leaf = torch.tensor(X, requires_grad=True)
-    y = EXAMPLES[name][i](namespace(), leaf)
+    y = EXAMPLES[name][i](make_torch_namespace(), leaf)
     return y.detach().numpy(), torch.autograd.grad(y, leaf, torch.tensor(_weigh(tuple(y.shape))))[0].numpy()
 
 
@@ -151,26 +165,70 @@ def test_value_and_gradient_are_those_of_jaxs_own_function(name, i, engine):
     np.testing.assert_allclose(dx, gradient, rtol=CLOSE, atol=CLOSE)
 
 
+@pytest.mark.parametrize("make", [make_numpy_namespace, make_torch_namespace, make_jax_namespace])
 @pytest.mark.parametrize(("name", "i"), PLACES)
-def test_float32_stays_float32(name, i):
-    assert EXAMPLES[name][i](make_numpy_namespace(), X.astype(np.float32)).dtype == np.float32
+def test_float32_stays_float32(name, i, make):
+    given = import_module("torch").tensor(X, dtype=import_module("torch").float32) if make is make_torch_namespace else None
+    given = import_module("jax").numpy.asarray(X, "float32") if make is make_jax_namespace else given
+    y = EXAMPLES[name][i](make(), X.astype(np.float32) if given is None else given)
+    assert str(y.dtype).removeprefix("torch.") == "float32"
+
+
+def test_a_number_of_numpys_does_not_widen_float32():
+    x, xp = X.astype(np.float32), make_numpy_namespace()
+    found = [xp.clip(x, np.float64(0.0), np.float64(1.0)), xp.full_like(x, np.float64(2)), xp.var(x, correction=np.float64(1))]
+    assert [one.dtype for one in found] == [np.float32] * 3
 
 
 NUMPYS = {
-    "cumulative_prod": (lambda x, axis: np.cumprod(x, axis=axis)),
-    "cumulative_sum": (lambda x, axis: np.cumsum(x, axis=axis)),
-    "flip": (lambda x, axis: np.flip(x, axis=axis)),
-    "prod": (lambda x, axis: np.prod(x, axis=axis)),
-    "std": (lambda x, axis: np.std(x, axis=axis)),
-    "var": (lambda x, axis: np.var(x, axis=axis)),
+    "cumulative_prod": np.cumulative_prod,
+    "cumulative_sum": np.cumulative_sum,
+    "flip": np.flip,
+    "prod": np.prod,
+    "roll": lambda x, axis: np.roll(x, 3, axis=axis),
+    "std": np.std,
+    "sum": np.sum,
+    "var": np.var,
 }
-NUMBERS = arrays(np.float64, array_shapes(max_dims=3, max_side=4), elements=st.floats(-4, 4, width=16))
+NUMBERS = arrays(np.float64, array_shapes(min_side=0, max_dims=3, max_side=9), elements=st.floats(-2, 2, width=16))
 
 
-@given(x=NUMBERS, axis=st.integers(-3, 2), name=st.sampled_from(sorted(NUMPYS)))
-def test_along_any_axis_of_any_shape_values_are_numpys(x, axis, name):
-    axis = axis % x.ndim
-    np.testing.assert_allclose(getattr(make_numpy_namespace(), name)(x, axis=axis), NUMPYS[name](x, axis), rtol=1e-12, atol=1e-12)
+@given(x=NUMBERS, axis=st.integers(-4, 3), name=st.sampled_from(sorted(NUMPYS)))
+def test_along_any_axis_of_any_shape_values_are_numpys_and_no_other_axis_is_taken(x, axis, name):
+    xp, options = make_numpy_namespace(), {"shift": 3} if name == "roll" else {}
+    if not -x.ndim <= axis < x.ndim:
+        with pytest.raises(ValueError, match="out of bounds"):
+            getattr(xp, name)(x, axis=axis, **options)
+        return
+    with np.errstate(all="ignore"), warnings.catch_warnings(action="ignore"):  # NumPy warns of means of nothing
+        found, expected = getattr(xp, name)(x, axis=axis, **options), NUMPYS[name](x, axis=axis)
+    assert found.shape == expected.shape
+    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)
+
+
+@given(x=NUMBERS, axes=st.sets(st.integers(0, 2)), name=st.sampled_from(["flip", "prod", "squeeze", "std", "var"]))
+def test_along_several_axes_values_are_numpys(x, axes, name):
+    some = tuple(axis for axis in axes if axis < x.ndim)
+    x = x.sum(axis=some, keepdims=True) if name == "squeeze" else x
+    with np.errstate(all="ignore"), warnings.catch_warnings(action="ignore"):
+        found, expected = getattr(make_numpy_namespace(), name)(x, axis=some), getattr(np, name)(x, axis=some)
+    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(("x", "y"), [(-np.inf, -np.inf), (np.inf, np.inf), (-np.inf, 1.0), (1.0, np.inf), (2.0, 2.0)])
+def test_the_sum_of_exponentials_is_numpys_at_infinity_too(x, y):
+    assert make_numpy_namespace().logaddexp(np.array([x]), np.array([y])) == pytest.approx(np.logaddexp(x, y), rel=1e-15)
+
+
+def test_at_a_tie_the_sum_of_exponentials_has_one_gradient():
+    y, (dx, dy) = differentiate(lambda leaves: make_autograd_namespace().logaddexp(*leaves), (X, X), np.ones_like(X))
+    assert dx.tolist() == dy.tolist() == np.full_like(X, 0.5).tolist()
+    np.testing.assert_allclose(y, X + np.log(2), rtol=1e-15)
+
+
+def test_an_infinity_is_added_to_what_comes_after_it_alone():
+    x = np.array([1.0, np.inf, 2.0, np.nan, 1.0])
+    np.testing.assert_array_equal(make_numpy_namespace().cumulative_sum(x), np.cumsum(x))
 
 
 def test_constants_are_numpys():
@@ -183,8 +241,9 @@ def test_constants_are_numpys():
     ("ask", "said"),
     [
         (lambda xp: xp.squeeze(X, axis=1), "axis 1 is 3 long; accepted are axes of length 1"),
-        (lambda xp: xp.cumulative_sum(X), "accepted is one of the 2 axes"),
-        (lambda xp: xp.take(X, np.array([0])), "accepted is one of the 2 axes"),
+        (lambda xp: xp.cumulative_sum(X), "axis: None for an array of 2 axes; accepted is one of them"),
+        (lambda xp: xp.take(X, np.array([0])), "axis: None for an array of 2 axes; accepted is one of them"),
+        (lambda xp: xp.moveaxis(X, 3, 0), "out of bounds"),
     ],
 )
 def test_what_has_no_meaning_is_refused(ask, said):

@@ -22,7 +22,7 @@ from harness.floats import is_float
 from harness.isolation import quiet
 from harness.shards import Programs, ShardResult, guard, run_problem
 
-MOST_TOLD, JUMP = 2, 1e-3
+MOST_TOLD, JUMP, AROUND = 2, 1e-3, 8
 BESIDE = 2.0**-10  # so far that float32, too, tells two ties apart
 
 
@@ -66,11 +66,14 @@ def _find_choices(trial: Trial, backend: Backend) -> dict[int, str]:
 
 
 def _look_around(trial: Trial) -> Neighbourhood:
-    """Return the gradients at two opposite points, which lie on the two sides of any kink; none where they are not finite."""
+    """Return the gradients at points all around, none where they are not finite.
+
+    Two opposite points lie on the two sides of a kink, but where three are tied the one in the middle may be the same in both.
+    """
     subject = Subject(trial)
     near = Neighbourhood(subject, subject.inputs)
     with quiet(), suppress(NotApplicable):
-        near.sample(1)
+        near.sample(AROUND)
     return near
 
 

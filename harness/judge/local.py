@@ -66,14 +66,17 @@ def judge_node(
 
 
 def _judge_shapes(problem: Problem, kind: Any, name: str, seen: NodeTrace, reason: str) -> dict[str, Measure]:
-    """Return measures of a node of which no error can be judged: what is missing or has a wrong shape is so all the same."""
+    """Return measures of a node whose noise is unknown: what is missing or has a wrong shape is so all the same.
+
+    What is the truth itself, to the rounding by which it is stored, is right whatever the noise is.
+    """
     dtype, constants = problem.case.dtype, find_constants(problem, name)
     truth = find_truth(kind, problem.params[name], seen.inputs, seen.dy, HIGHER[dtype])
-    true = name_node(truth, constants)
-    nothing = {key: np.broadcast_to(np.inf, value.shape) for key, value in true.items()}
+    true, stored = name_node(truth, constants), find_format(dtype)
+    nearest = {key: stored.u * np.abs(lower(value)) + stored.least for key, value in true.items()}
     return {
-        key: replace(value, verdict="noise-unknown", message=reason) if value.verdict in ("ok", "powerless") else value
-        for key, value in _measure_all(true, name_node(seen, constants), nothing, truth, kind, dtype).items()
+        key: replace(value, verdict="noise-unknown", message=reason) if value.verdict == "mismatch" else value
+        for key, value in _measure_all(true, name_node(seen, constants), nearest, truth, kind, dtype).items()
     }
 
 

@@ -61,6 +61,44 @@ class EveryMaximum(FirstMaximum):
         return (self.x == self.x.max(axis=1, keepdims=True)) * dy[:, None]
 
 
+class Median:
+    """The middle one of each three, with all of the gradient for the first of those that are it."""
+
+    def forward(self, x):
+        self.x = x
+        return np.sort(x, axis=1)[:, 1]
+
+    def backward(self, dy):
+        dx = np.zeros_like(self.x)
+        for row, (x, one) in enumerate(zip(self.x, dy, strict=True)):
+            dx[row, np.flatnonzero(x == np.sort(x)[1])[0]] = one
+        return dx
+
+
+class TwiceMedian(Median):
+    """All of the gradient for each of several: more than there is."""
+
+    def backward(self, dy):
+        return (self.x == np.sort(self.x, axis=1)[:, 1:2]) * dy[:, None]
+
+
+def median(xp, params, x):
+    a, b, c = x[:, 0], x[:, 1], x[:, 2]
+    return xp.maximum(xp.minimum(a, b), xp.minimum(xp.maximum(a, b), c))
+
+
+def draw_with_triples(rng):
+    x = rng.standard_normal((5, 3))
+    x[1], x[3] = 0.0, 1.5
+    return [x]
+
+
+def draw_one_triple(rng):
+    x = rng.standard_normal((5, 3))
+    x[1] = x[1, 0]
+    return [x]
+
+
 def relu(xp, params, x):
     return xp.where(x > 0, x, xp.zeros_like(x))
 
@@ -86,7 +124,13 @@ def check(kind, formula, inputs):
 
 
 @pytest.mark.parametrize(
-    ("kind", "formula", "inputs"), [(OneAtZero, relu, draw_with_zeros), (FirstMaximum, maximum, draw_with_ties)]
+    ("kind", "formula", "inputs"),
+    [
+        (OneAtZero, relu, draw_with_zeros),
+        (FirstMaximum, maximum, draw_with_ties),
+        (Median, median, draw_with_triples),
+        (Median, median, draw_one_triple),
+    ],
 )
 def test_another_subgradient_is_a_convention_and_told(kind, formula, inputs):
     report = check(kind, formula, inputs)
@@ -106,8 +150,11 @@ def test_what_is_no_subgradient_or_wrong_elsewhere_stays_a_mismatch(kind):
     assert {one.check for one in report.failures} == {"gradients"}
 
 
-def test_a_gradient_that_is_handed_out_twice_stays_a_mismatch():
-    assert "gradients" in {one.check for one in check(EveryMaximum, maximum, draw_with_ties).failures}
+@pytest.mark.parametrize(
+    ("kind", "formula", "inputs"), [(EveryMaximum, maximum, draw_with_ties), (TwiceMedian, median, draw_with_triples)]
+)
+def test_a_gradient_that_is_handed_out_twice_stays_a_mismatch(kind, formula, inputs):
+    assert "gradients" in {one.check for one in check(kind, formula, inputs).failures}
 
 
 @pytest.mark.parametrize(("inputs", "is_asked"), [([(6, 4)], False), (draw_with_zeros, True)])
@@ -121,3 +168,31 @@ def test_a_trial_is_judged_once_more_beside_it_only_where_there_is_a_kink(inputs
     monkeypatch.setattr(conventions, "_find_right_beside", count)
     assert not check(OneAtZeroAndWrong, relu, inputs).passed
     assert bool(asked) is is_asked
+
+
+class Clip:
+    """min(max(x, -1), 1)."""
+
+    slope = 1.0
+
+    def forward(self, x):
+        self.x = x
+        return np.clip(x, -1, 1) * np.asarray(self.slope, x.dtype)
+
+    def backward(self, dy):
+        return dy * ((self.x > -1) & (self.x < 1)) * np.asarray(self.slope, dy.dtype)
+
+
+class SteepClip(Clip):
+    slope = 1.01
+
+
+@pytest.mark.parametrize(("kind", "is_right"), [(Clip, True), (SteepClip, False)])
+def test_numbers_at_which_nothing_is_rounded_accuse_no_right_layer(kind, is_right):
+    def clip(xp, params, x):
+        return xp.clip(x, -1, 1)
+
+    report = check_layer(
+        kind, clip, inputs=lambda rng: [rng.integers(-2, 3, (5, 4)).astype(float)], against=[], checks=VALUES, on_fail="report"
+    )
+    assert report.passed is is_right, report.describe()
