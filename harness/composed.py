@@ -73,9 +73,8 @@ def prod(xp: Any, x: Any, axis: Any = None, keepdims: bool = False) -> Any:
     """Return the product along the axes, of all entries where none is named, 1 of none."""
     axes = _list_axes(x, axis)
     for one in axes:
-        length = x.shape[one]
-        last = cumulative_prod(xp, x, one)[_at(x, one, slice(length - 1, None))] if length else None
-        x = xp.sum(x, axis=one, keepdims=True) + 1 if last is None else last
+        product = cumulative_prod(xp, x, one)[_at(x, one, slice(-1, None))]
+        x = product if x.shape[one] else xp.sum(x, axis=one, keepdims=True) + 1
     return x if keepdims else squeeze(xp, x, axes)
 
 

@@ -31,7 +31,8 @@ def excuse_kinks(rows: Sequence[Comparison], trial: Trial, backends: Sequence[Ba
     doubted = {row.backend for row in rows if row.verdict == "mismatch" and _find_place(row, trial) is not None}
     if not doubted or trial.declared.formula is None or trial.declared is not trial.kind:
         return list(rows)
-    excused = {backend.name: _find_choices(trial, backend) for backend in backends if backend.name in doubted}
+    near = _look_around(trial)
+    excused = {backend.name: _find_choices(trial, backend, near) for backend in backends if backend.name in doubted}
     return [_tell(row, excused.get(row.backend, {}), trial) for row in rows]
 
 
@@ -52,12 +53,12 @@ def _tell(row: Comparison, excused: Mapping[int, str], trial: Trial) -> Comparis
     return replace(row, verdict="convention", culprit="", message=excused[place])
 
 
-def _find_choices(trial: Trial, backend: Backend) -> dict[int, str]:
+def _find_choices(trial: Trial, backend: Backend, around: Neighbourhood) -> dict[int, str]:
     """Return the inputs in whose gradients a backend is right but for a choice at a kink, with the choice in words.
 
     Whether there is a kink at all is asked first: judging once more beside it takes as long as the trial did.
     """
-    near = _look_around(trial)
+    near = replace(around, samples=[*around.samples])  # what one backend makes us look at is no other's
     kinked = [place for place in near.subject.places if _list_kinks(near, place)]
     right = _find_right_beside(trial, backend) if kinked else frozenset()
     got = _run(trial, backend) if right else {}
