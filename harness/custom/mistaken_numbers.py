@@ -52,7 +52,8 @@ def _fit(form: Form, place: Place, right: Node, where: str) -> Iterator[Fault]:
             yield from _call_sizes(form, found / right.value, words, place, found)
             if abs(found / right.value) > MOST_RATIO:
                 return
-        yield form.tell(_call(cause, found, right.value, where), words, place, lambda _: found)
+        is_factor = isinstance(place, tuple) and place[0].name == "*" and cause == "missing-factor"
+        yield form.tell(cause if is_factor else _call(cause, found, right.value, where), words, place, lambda _: found)
 
 
 def _call_sizes(form: Form, ratio: float, words: str, place: Place, found: float) -> Iterator[Fault]:

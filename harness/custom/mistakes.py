@@ -17,6 +17,7 @@ from harness.custom.faults.cotangents import LIMITS
 from harness.custom.forms import Form, always
 from harness.custom.mistaken_arrays import advance_states, cast, mistake_matrices, mistake_rows, mistake_variables
 from harness.custom.mistaken_branches import mistake_branches
+from harness.custom.mistaken_joins import mistake_joins
 from harness.custom.mistaken_numbers import mistake_numbers, mistake_scales, mistake_weights
 from harness.custom.scene import Fault
 
@@ -41,6 +42,7 @@ def list_mistakes(known: Sequence[Form]) -> Iterator[Fault]:
         mistake_matrices,
         advance_states,
         _skip_steps,
+        mistake_joins,
         _clip,
         mistake_variables,
         mistake_rows,
@@ -189,6 +191,17 @@ def _mistake_reductions(form: Form) -> Iterator[Fault]:
         if node.is_reduction and np.ndim(form.expression.get(node.parts[0])):
             for cause, words, change in _list_reductions(node, form.expression.get(node.parts[0])):
                 yield form.tell(cause, f"{words.format(node)}", node, change)
+            yield from _forget_weights(form, node)
+
+
+def _forget_weights(form: Form, node: Node) -> Iterator[Fault]:
+    """Yield the form with a plain mean for a sum over weights that are 1 in all."""
+    product = node.parts[0]
+    for kept, weight in ((0, 1), (1, 0)) if node.name == "sum" and product.name == "*" else ():
+        value, weights = (form.expression.get(product.parts[at]) for at in (kept, weight))
+        if np.shape(value) == np.shape(weights) and np.allclose(node.apply(weights), 1.0, rtol=1e-9, atol=0):
+            words = f"{node} is a plain mean, not weighted by {product.parts[weight]}"
+            yield form.tell("missing-factor", words, node, always(np.mean(value, **node.options)))
 
 
 def _list_reductions(node: Node, value: Any) -> Iterator[tuple[str, str, Change]]:

@@ -14,6 +14,9 @@ from hypothesis import strategies as st
 from harness import CheckReport, ConformanceError, LayerSpec, check_layer
 from harness.core import BadInput
 from harness.custom.api import CHECKS
+from harness.custom.diagnose import Diagnosis, diagnose_layer
+from harness.custom.pieces import ExplainGradient
+from harness.custom.setting import Setting
 from harness.custom.trials import TrialId
 from tests.custom import layers
 
@@ -92,6 +95,59 @@ def test_a_known_fault_is_named_and_an_unknown_one_is_not() -> None:
 
     with pytest.raises(ConformanceError, match="diagnosis: dx: no known fault explains it"):
         check_layer(Bends, layers.swish, inputs=[(6, 5)], against=[])
+
+
+def test_what_explains_float64_explains_float32_where_the_layer_errs_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr(
+        "harness.custom.pieces.diagnose_layer",
+        lambda trials, *rest: asked.append(trials[0].problem.case.dtype) or diagnose_layer(trials, *rest),
+    )
+
+    class Turned(layers.Swish):
+        def backward(self, dy: Any) -> Any:
+            return -super().backward(dy)
+
+    class TurnedInSingle(layers.Swish):
+        def backward(self, dy: Any) -> Any:
+            return (0.9 if dy.dtype == np.float32 else -1) * super().backward(dy)
+
+    for dtypes in (["float64", "float32"], ["float32", "float64"]):
+        report = check_layer(Turned, layers.swish, inputs=[(6, 5)], against=[], dtypes=dtypes, on_fail="report")
+        assert asked == ["float64"]
+        assert [(one.dtype, one.diagnosis) for one in report.failures if one.check == "gradients"] == [
+            (dtype, "dx: its sign is wrong") for dtype in dtypes
+        ]
+        asked.clear()
+    report = check_layer(TurnedInSingle, layers.swish, inputs=[(6, 5)], against=[], on_fail="report", checks=["gradients"])
+    assert asked == ["float64", "float32"]
+    assert [one.causes for one in report.failures] == [("sign",), ("factor",)]
+
+
+def test_a_layer_that_raises_in_the_other_dtype_alone_is_explained_in_its_own() -> None:
+    class Turned(layers.Swish):
+        def backward(self, dy: Any) -> Any:
+            if dy.dtype == np.float64:
+                raise ValueError("single precision alone")
+            return -super().backward(dy)
+
+    spec = LayerSpec(Turned, layers.swish, [(6, 5)])
+    trials = (TrialId(0, 0, "float32"),)
+    known = ("float64", Diagnosis("factor", "it is twice the truth: added twice"))
+    found = ExplainGradient(Setting(spec, "turned"), "dx", trials, known=known).run()
+    assert found == Diagnosis("sign", "its sign is wrong")
+
+
+def test_a_pass_of_its_own_that_is_right_is_not_explained_by_its_rounding() -> None:
+    class KeepsFirst(layers.Swish):
+        def forward(self, x: Any) -> Any:
+            y = super().forward(x)
+            self.x = self.kept = getattr(self, "kept", self.x)
+            return y
+
+    report = check_layer(KeepsFirst, layers.swish, inputs=[(6, 5)], against=[], on_fail="report")
+    assert {cause for one in report.failures for cause in one.causes} <= {"stale-cache"}
+    assert "no_stale_state" in {one.check for one in report.failures}
 
 
 def test_float32_inside_is_a_finding_in_float32_and_a_failure_in_float64() -> None:

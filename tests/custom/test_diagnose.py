@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.custom.diagnose import NOTHING_FITS, diagnose_layer, find_families
+from harness.custom.diagnose import NOTHING_FITS, diagnose_layer, err_alike, find_families
 from harness.custom.faults import CAUSES
 from harness.custom.scene import run_once, set_scene
 from harness.custom.spec import LayerSpec
@@ -69,6 +69,18 @@ def layer_norm(xp: Any, params: Any, x: Any) -> Any:
     return centred / xp.sqrt(xp.mean(centred * centred, axis=-1, keepdims=True) + 1e-5) * params["g"] + params["b"]
 
 
+class Cumulative:
+    def forward(self, x: Any) -> Any:
+        return x.cumsum(1)
+
+    def backward(self, dy: Any) -> Any:
+        return dy[:, ::-1].cumsum(1)[:, ::-1]
+
+
+def cumulative(xp: Any, params: Any, x: Any) -> Any:
+    return xp.cumulative_sum(x, axis=1)
+
+
 def spoil(base: Any, quantity: str, change: Change) -> Any:
     """Return the layer with one gradient changed: `change(layer, dy, gradient)` gives the wrong one."""
 
@@ -83,7 +95,7 @@ def spoil(base: Any, quantity: str, change: Change) -> Any:
     return Spoilt
 
 
-FORMULAS = {Swish: swish, Linear: linear, Sigmoid: sigmoid, Softmax: softmax, LayerNorm: layer_norm}
+FORMULAS = {Swish: swish, Linear: linear, Sigmoid: sigmoid, Softmax: softmax, LayerNorm: layer_norm, Cumulative: cumulative}
 FAULTS: list[tuple[Any, str, Change, str]] = [
     (Swish, "dx", lambda s, dy, g: 1.01 * g, "1.01 times the truth, a constant factor"),
     (Swish, "dx", lambda s, dy, g: -g, "its sign is wrong"),
@@ -113,6 +125,7 @@ FAULTS: list[tuple[Any, str, Change, str]] = [
     (Linear, "dW", lambda s, dy, g: _change_one(g), "a single entry is wrong, dW[1][1]"),
     (Linear, "dW", lambda s, dy, g: g * (np.arange(5) < 4)[:, None], "only index 4 of axis 0 is wrong which is 0"),
     (Linear, "dW", lambda s, dy, g: np.clip(g, -0.5, 0.5), "it is clipped at 0.5"),
+    (Cumulative, "dx", lambda s, dy, g: dy.cumsum(1), "runs along axis 1 in the wrong direction"),
     (Linear, "dW", lambda s, dy, g: _multiply_in_single(s.x.T, dy), "a cast or a constant in float32"),
 ]  # fmt: skip
 
@@ -415,6 +428,134 @@ def test_what_a_family_raises_loses_nothing_else(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("harness.custom.diagnose.find_families", lambda: families)
     found = diagnose_layer(draw(spoil(Swish, "dx", lambda s, dy, g: -g), swish), "dx")
     assert found.cause == "sign"
+
+
+class Leaky:
+    """x where it is positive, else a hundredth of it; `gate` is where its backward pass takes x for positive."""
+
+    def gate(self) -> Any:
+        return self.x > 0
+
+    def forward(self, x: Any) -> Any:
+        self.x = x
+        return np.where(x > 0, x, 0.01 * x)
+
+    def backward(self, dy: Any) -> Any:
+        return np.where(self.gate(), dy, 0.01 * dy)
+
+
+def leaky(xp: Any, params: Any, x: Any) -> Any:
+    return xp.where(x > 0, x, 0.01 * x)
+
+
+class LeakyByMagnitude(Leaky):
+    """dy itself wherever |x| is more than 0.01: in a trial without any so small there is nothing else to see."""
+
+    def gate(self) -> Any:
+        return np.abs(self.x) > 0.01
+
+
+def test_a_fault_that_another_trial_refutes_gives_way_to_one_that_fits_there_too() -> None:
+    trials = draw(LeakyByMagnitude, leaky)
+    small = [bool((np.abs(trial.problem.inputs["x"]) <= 0.01).any()) for trial in trials]
+    seen = [trial for trial, one in zip(trials, small, strict=True) if not one]
+    assert any(small)
+    assert len(seen) > 2
+    assert diagnose_layer(seen, "dx").cause == "identity"
+    for order in (trials, [*seen, *(trial for trial in trials if trial not in seen)]):
+        assert diagnose_layer(order, "dx").cause == "mask"
+
+
+class LateRipple(Swish):
+    """Its gradient is negated; where it is large, there is a ripple on it as well, which nothing explains."""
+
+    def backward(self, dy: Any) -> Any:
+        dx = -super().backward(dy)
+        return dx * (1 + 0.3 * np.sin(7 * self.x)) if np.abs(self.x).max() > 10 else dx
+
+
+def test_a_fault_that_some_trials_refute_is_told_with_the_number_of_those_that_have_it() -> None:
+    trials = draw(LateRipple, swish)
+    found = diagnose_layer(trials, "dx")
+    assert found.cause == "sign"
+    assert found.words == "its sign is wrong (so it is in 6 of 7 trials, and not quite so in the others)"
+    assert diagnose_layer([trials[3], *trials[:2]], "dx") == NOTHING_FITS  # where few are looked at, it must fit in all
+
+
+def test_what_rounding_leaves_in_a_narrow_dtype_refutes_nothing() -> None:
+    found = diagnose_layer(list(draw_trials(LayerSpec(RoundedGelu, gelu, [(8, 5)]), "float32", 7, 0)), "dx")
+    assert found.cause == "constant"
+    assert "trials" not in found.words
+
+
+class Filter:
+    """Three weights moved along the rows; its backward pass moves them as the forward pass does, and must turn them round."""
+
+    def forward(self, x: Any) -> Any:
+        wide = np.pad(x, ((0, 0), (1, 1)))
+        return sum(weight * wide[:, i : i + x.shape[1]] for i, weight in enumerate((0.5, 1.0, -0.3)))
+
+    def backward(self, dy: Any) -> Any:
+        return self.forward(dy)
+
+
+def moved(xp: Any, params: Any, x: Any) -> Any:
+    edge = xp.zeros_like(x[:, :1])
+    wide = xp.concat([edge, x, edge], axis=1)
+    return 0.5 * wide[:, :-2] + 1.0 * wide[:, 1:-1] + -0.3 * wide[:, 2:]
+
+
+def test_weights_that_are_not_turned_round_do_not_run_in_a_direction() -> None:
+    found = diagnose_layer(draw(Filter, moved), "dx")
+    assert found.cause == "transposed"
+    assert "direction" not in found.words
+
+
+class BatchNorm:
+    """Over the batch: in a batch of 1 nothing flows back, and one wrong axis is like another."""
+
+    def forward(self, x: Any) -> Any:
+        c = x - x.mean(0)
+        self.s = np.sqrt((c * c).mean(0) + 1e-5)
+        self.h = c / self.s
+        return self.h
+
+    def backward(self, dy: Any) -> Any:
+        return (dy - dy.mean(1, keepdims=True) - self.h * (dy * self.h).mean(0)) / self.s
+
+
+def batch_norm(xp: Any, params: Any, x: Any) -> Any:
+    c = x - xp.mean(x, axis=0)
+    return c / xp.sqrt(xp.mean(c * c, axis=0) + 1e-5)
+
+
+def test_trials_in_which_nothing_should_have_come_are_looked_at_last() -> None:
+    trials = draw(BatchNorm, batch_norm)
+    assert any(trial.problem.dy.shape[0] == 1 for trial in trials)
+    found = diagnose_layer(trials, "dx")
+    assert found.cause == "wrong-axis"
+    assert "mean(dy, axis=0) runs over axis 1" in found.words
+
+
+def test_what_a_pass_rounds_in_its_own_dtype_is_nothing_to_explain() -> None:
+    trials = list(draw_trials(LayerSpec(Swish, swish, [(8, 5)]), "float32", 7, 0))
+    assert diagnose_layer(trials, "dx") == NOTHING_FITS
+
+
+@pytest.mark.parametrize(
+    ("change", "alike"),
+    [
+        (lambda s, dy, g: 1.01 * g, True),
+        (lambda s, dy, g: g, False),
+        (lambda s, dy, g: g * (1.01 if dy.dtype == np.float64 else 0.99), False),
+        (lambda s, dy, g: g * (1.01 if dy.dtype == np.float64 else 1), False),
+        (lambda s, dy, g: g[:1] if dy.dtype == np.float64 else g * 1.01, False),
+    ],
+)
+def test_errors_of_two_dtypes_are_alike_where_the_layer_errs_by_the_same(change: Change, alike: bool) -> None:
+    spec = LayerSpec(spoil(Swish, "dx", change), swish, [(8, 5)])
+    single, double = (next(draw_trials(spec, dtype, 1, 0)) for dtype in ("float32", "float64"))
+    assert err_alike(single, double, "dx") is alike
 
 
 def test_a_deep_formula_is_diagnosed_in_time_that_grows_as_it_does() -> None:

@@ -15,9 +15,10 @@ import pytest
 import harness.custom.faults as package
 from harness.custom import diagnose
 from harness.custom.diagnose import Diagnosis, diagnose_layer, find_families
-from harness.custom.faults import CAUSES
+from harness.custom.faults import CAUSES, local
 from harness.custom.spec import LayerSpec
 from harness.custom.trials import draw_trials
+from tests.custom import formulas
 from tests.custom.layers import Swish, swish
 
 ROOT = Path(__file__).parents[2]
@@ -40,6 +41,112 @@ def test_every_cause_that_a_family_names_is_one_that_is_agreed():
         said |= {one.value for call in calls for one in ast.walk(call.args[0]) if isinstance(one, ast.Constant)}
     assert said
     assert said <= set(CAUSES)
+
+
+def draw_labels(rng: np.random.Generator) -> tuple[Any, Any]:
+    return rng.standard_normal((6, 4)), rng.integers(0, 4, 6)
+
+
+def cross_entropy(xp: Any, params: Any, x: Any, t: Any) -> Any:
+    log_p = x - xp.log(xp.sum(xp.exp(x), axis=1, keepdims=True))
+    return -xp.sum(xp.where(t[:, None] == xp.arange(x.shape[1]), log_p, xp.zeros_like(log_p))) / x.shape[0]
+
+
+class CrossEntropy:
+    """Softmax with its loss; `after` spoils the gradient of the scores."""
+
+    def forward(self, x: Any, t: Any) -> Any:
+        e = np.exp(x - x.max(1, keepdims=True))
+        self.p, self.t = e / e.sum(1, keepdims=True), t
+        return -np.mean(np.log(self.p[np.arange(len(t)), t]))
+
+    def backward(self, dy: Any) -> Any:
+        return self.after(dy * (self.p - np.eye(self.p.shape[1])[self.t]) / len(self.t)), None
+
+    def after(self, d: Any) -> Any:
+        return d
+
+
+class SoftmaxAgain(CrossEntropy):
+    def after(self, d: Any) -> Any:
+        return self.p * (d - (self.p * d).sum(1, keepdims=True))
+
+
+class SlopeAgain(CrossEntropy):
+    def after(self, d: Any) -> Any:
+        return self.p * (1 - self.p) * d
+
+
+@pytest.mark.parametrize(("kind", "words"), [(SoftmaxAgain, "the softmax once more"), (SlopeAgain, "the softmax's diagonal")])
+def test_an_activation_gone_back_through_twice_is_named(kind: Any, words: str) -> None:
+    trials = list(draw_trials(LayerSpec(kind, cross_entropy, draw_labels), "float64", 7, 0))
+    found = diagnose_layer(trials, "dx")
+    assert found.cause == "extra-factor"
+    assert words in found.words
+
+
+def draw_bags(rng: np.random.Generator) -> tuple[Any]:
+    return (np.array([[0, 2, 2], [1, 2, 4], [3, 3, 3], [0, 1, 4]]),)
+
+
+class Bags:
+    """The sum of the rows of E that each bag names; `scatter` brings what comes back to those rows."""
+
+    def __init__(self) -> None:
+        self.params = {"E": np.random.default_rng(0).standard_normal((5, 3))}
+        self.grads: dict[str, Any] = {}
+
+    def forward(self, ids: Any) -> Any:
+        self.ids = ids
+        return self.params["E"][ids].sum(1)
+
+    def backward(self, dy: Any) -> None:
+        self.grads["E"] = np.zeros_like(self.params["E"])
+        self.scatter(self.grads["E"], dy)
+
+    def scatter(self, dE: Any, dy: Any) -> None:
+        np.add.at(dE, self.ids, dy[:, None])
+
+
+class AssignedBags(Bags):
+    def scatter(self, dE: Any, dy: Any) -> None:
+        dE[self.ids] = dy[:, None]
+
+
+class BagsRowByRow(Bags):
+    def scatter(self, dE: Any, dy: Any) -> None:
+        for ids, d in zip(self.ids, dy, strict=True):
+            dE[ids] += d
+
+
+def bags(xp: Any, params: Any, ids: Any) -> Any:
+    chosen = ids[:, :, None] == xp.arange(5)
+    rows = xp.where(chosen[:, :, :, None], params["E"], xp.zeros_like(params["E"]))
+    return xp.sum(xp.sum(rows, axis=2), axis=1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"), [(AssignedBags, "used several times of"), (BagsRowByRow, "used several times in one row of")]
+)
+def test_what_is_assigned_is_told_from_what_is_assigned_row_by_row(kind: Any, words: str) -> None:
+    trials = list(draw_trials(LayerSpec(kind, bags, draw_bags), "float64", 7, 0))
+    found = diagnose_layer(trials, "dE")
+    assert found.cause == "missing-term"
+    assert words in found.words
+    assert "assigned, not added" in found.words
+
+
+def weigh(xp: Any, params: Any, x: Any) -> Any:
+    return xp.sum(params["g"] * x)
+
+
+@pytest.mark.parametrize(("limit", "clipped"), [(1.2, True), (1.5, False), (2.5, True)])
+def test_a_limit_that_right_entries_have_is_none_at_which_it_is_clipped(limit: float, clipped: bool) -> None:
+    spec = formulas.make_spec(weigh, [(6, 5)], {"g": np.array([1.0, 1.5, 2.0, 3.0, -4.0])})
+    scene = formulas.make_scene(spec, "dx", lambda scene: np.clip(scene.truth / scene.dy, -limit, limit) * scene.dy)
+    found = [fault for fault in local.predict(scene) if fault.cause == "clipped"]
+    assert bool(found) is clipped
+    assert all(np.array_equal(fault.gradient, scene.got) for fault in found)
 
 
 class Whole(Swish):

@@ -21,11 +21,14 @@ def predict(scene: Scene) -> Iterator[Fault]:
     for one in scene.operations:
         if one.name in ("[]", "xp.where") and any(one.varies):
             for last in (True, False):
-                words = f"where an entry is used several times in {one.text}, the {'last' if last else 'first'} use wins"
+                wins = f"of {one.text}, the {'last' if last else 'first'} use wins: assigned, not added"
                 tamper = change_at({one.index}, partial(_keep_one_use, last))
-                yield Fault(
-                    "missing-term", f"{one.index} assigned {last}", f"{words}: assigned, not added", scene.pull(tamper=tamper)
-                )
+                words = f"where an entry is used several times {wins}"
+                yield Fault("missing-term", f"{one.index} assigned {last}", words, scene.pull(tamper=tamper))
+                if np.ndim(one.value) > 1:
+                    tamper = change_at({one.index}, partial(_keep_one_use, last, by_row=True))
+                    words = f"where an entry is used several times in one row {wins}"
+                    yield Fault("missing-term", f"{one.index} assigned by row {last}", words, scene.pull(tamper=tamper))
     slices = [one.index for one in scene.operations if one.name == "[]" and one.varies[0]]
     if 1 < len(slices) <= MOST_SLICES:
         parts = [scene.pull(tamper=change_at(set(slices) - {place}, _stop)) for place in slices]
@@ -41,21 +44,28 @@ def _stop(call: Call) -> Any:
     return detach(call.value)
 
 
-def _keep_one_use(last: bool, call: Call) -> Any:
-    """Return the value with the gradient of just one of the places to which each entry of an argument went."""
-    if call.operation.name == "[]":
-        index = call.operation.arguments[1].plain
-        kept = _find_uses(
-            np.arange(np.size(call.operation.arguments[0])).reshape(np.shape(call.operation.arguments[0]))[index], last
-        )
-    else:
-        place = call.operation.varies.index(True)
-        condition, given = call.operation.arguments[0], call.operation.arguments[place]
-        shape = np.shape(call.operation.value)
-        entries = np.broadcast_to(np.arange(np.size(given)).reshape(np.shape(given)), shape)
-        used = np.broadcast_to(condition if place == 1 else ~np.asarray(condition), shape)
-        kept = _find_uses(np.where(used, entries, -1), last)
+def _keep_one_use(last: bool, call: Call, by_row: bool = False) -> Any:
+    """Return the value with the gradient of just one of the places, of all or of each row, to which an entry went."""
+    entries, size = _trace(call)
+    rows = np.arange(len(entries)).reshape(-1, *[1] * (entries.ndim - 1)) if by_row else 0
+    kept = _find_uses(np.where(entries < 0, -1, entries + size * rows), last)
     return stand_in(call.value, call.value * kept)
+
+
+def _trace(call: Call) -> tuple[Array, int]:
+    """Return which entry of its argument each place of the value holds, -1 for none, and how many entries there are."""
+    one = call.operation
+    if one.name == "[]":
+        given = one.arguments[0]
+        return np.asarray(_number(given)[one.arguments[1].plain]), np.size(given)
+    place = one.varies.index(True)
+    condition, given, shape = one.arguments[0], one.arguments[place], np.shape(one.value)
+    used = np.broadcast_to(condition if place == 1 else ~np.asarray(condition), shape)
+    return np.where(used, np.broadcast_to(_number(given), shape), -1), np.size(given)
+
+
+def _number(value: Any) -> Array:
+    return np.arange(np.size(value)).reshape(np.shape(value))
 
 
 def _find_uses(entries: Array, last: bool) -> Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -10,14 +11,20 @@ from harness.core import Array
 from harness.custom.scene import Fault, Scene
 
 RANK = 10
+NEAR, FAR = 1e-4, 0.02  # of the factor less 1: so near is the same; what is as far is another one
 
 
 def predict(scene: Scene) -> Iterator[Fault]:
-    """Yield the truth times the number that fits best, under each name that the number can have."""
+    """Yield the truth times the number that fits best, under each name that it can have; and times what it clearly is not."""
     factor = fit_factor(scene.got, scene.truth)
-    if np.isfinite(factor) and factor:
-        for cause, name, words in call_factor(scene, factor):
-            yield Fault(cause, name, words, factor * scene.truth)
+    if not np.isfinite(factor) or not factor:
+        return
+    for one in list_known(scene):
+        if one.is_near(factor):
+            yield Fault(one.cause, one.name, one.words, factor * scene.truth)
+        elif not one.is_near(factor, FAR):
+            yield Fault(one.cause, one.name, one.words, one.value * scene.truth)
+    yield Fault("factor", f"factor {factor:.4g}", f"it is {factor:.7g} times the truth, a constant factor", factor * scene.truth)
 
 
 def fit_factor(value: Array, of: Array) -> float:
@@ -26,45 +33,57 @@ def fit_factor(value: Array, of: Array) -> float:
     return float(np.vdot(of, value)) / square if square else float("nan")
 
 
-def call_factor(scene: Scene, factor: float) -> Iterator[tuple[str, str, str]]:
-    """Yield cause, name and words of what a constant factor may be, the plain number last.
+@dataclass(frozen=True)
+class KnownFactor:
+    """A number that a factor may be, and what is said then."""
+
+    value: float
+    cause: str
+    name: str
+    words: str
+
+    def is_near(self, factor: float, share: float = NEAR) -> bool:
+        """Whether the factor is this number, to a share of how far it is from 1."""
+        return abs(factor - self.value) <= share * abs(factor - 1)
+
+
+def list_known(scene: Scene) -> Iterator[KnownFactor]:
+    """Yield what a constant factor may be.
 
     Trials of several sizes tell a factor that is a size from one that merely equals it in one of them.
     """
-    if _is(factor, -1):
-        yield "sign", "sign", "its sign is wrong"
-    yield from call_size(scene, factor)
+    yield KnownFactor(-1.0, "sign", "sign", "its sign is wrong")
+    yield from _list_known_sizes(scene)
     for value, words in ((2.0, "it is twice the truth: added twice"), (0.5, "it is half the truth")):
-        if _is(factor, value):
-            yield "factor", words, words
+        yield KnownFactor(value, "factor", words, words)
     for name, size in list_sizes(scene).items():
         for power, words in ((0.5, "not divided by the root"), (-0.5, "divided by the root once too often")):
-            if size > 1 and _is(factor, size**power):
-                yield "size-factor", f"{name}**{power}", f"it is {factor:.7g} times the truth, {size}**{power}: {words} of {name}"
+            if size > 1:
+                said = f"it is {size**power:.7g} times the truth, {size}**{power}: {words} of {name}"
+                yield KnownFactor(size**power, "size-factor", f"{name}**{power}", said)
             for off in (-1, 1):
-                if size + off > 0 and _is(factor, (size / (size + off)) ** power):
-                    said = f"it is {factor:.7g} times the truth, ({size}/{size + off})**{power}, and {size} is {name}"
-                    yield "size-factor", f"{name}{off:+d}**{power}", f"{said}: {size + off} for {size} under a root"
-    yield "factor", f"factor {factor:.4g}", f"it is {factor:.7g} times the truth, a constant factor"
+                if size + off > 0:
+                    value = (size / (size + off)) ** power
+                    said = f"it is {value:.7g} times the truth, ({size}/{size + off})**{power}, and {size} is {name}"
+                    said += f": {size + off} for {size} under a root"
+                    yield KnownFactor(value, "size-factor", f"{name}{off:+d}**{power}", said)
 
 
 def call_size(scene: Scene, factor: float) -> Iterator[tuple[str, str, str]]:
-    """Yield what a factor may be where it comes of a size: of the batch, of an axis, of all entries."""
+    """Yield cause, name and words of what a factor may be where it comes of a size: of the batch, of an axis, of all entries."""
+    yield from ((one.cause, one.name, one.words) for one in _list_known_sizes(scene) if one.is_near(factor))
+
+
+def _list_known_sizes(scene: Scene) -> Iterator[KnownFactor]:
     for name, size in list_sizes(scene).items():
-        if _is(factor, 1 / size):
-            words = f"it is 1/{size} of the truth, and {size} is {name}: a mean for a sum, or divided once too often"
-            yield "size-factor", f"1/{name}", words
-        if _is(factor, size):
-            words = f"it is {size} times the truth, and {size} is {name}: a sum for a mean, or not divided"
-            yield "size-factor", name, words
+        words = f"it is 1/{size} of the truth, and {size} is {name}: a mean for a sum, or divided once too often"
+        yield KnownFactor(1 / size, "size-factor", f"1/{name}", words)
+        words = f"it is {size} times the truth, and {size} is {name}: a sum for a mean, or not divided"
+        yield KnownFactor(float(size), "size-factor", name, words)
         for off in (-1, 1):
-            if size + off > 0 and _is(factor, size / (size + off)):
+            if size + off > 0:
                 words = f"it is {size}/{size + off} of the truth, and {size} is {name}: {size + off} for {size}"
-                yield "size-factor", f"{name}{off:+d}", words
-
-
-def _is(factor: float, value: float) -> bool:
-    return abs(factor - value) <= 1e-4 * abs(factor - 1)
+                yield KnownFactor(size / (size + off), "size-factor", f"{name}{off:+d}", words)
 
 
 def list_sizes(scene: Scene) -> dict[str, int]:

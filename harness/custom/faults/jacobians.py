@@ -1,4 +1,7 @@
-"""Jacobians: a scene comes in, gradients of somebody who used the diagonal alone, or the Jacobian untransposed, go out."""
+"""Jacobians: a scene comes in, gradients of somebody who used the diagonal alone, or the Jacobian untransposed, go out.
+
+What is summed up along an axis must be summed from its other end on the way back; that is told before the transpose is.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +17,11 @@ MOST_COLUMNS = 64
 
 
 def predict(scene: Scene) -> Iterator[Fault]:
-    """Yield a Jacobian that is not transposed, and one of which only the diagonal is used, where rows of the batch do not mix."""
+    """Yield a Jacobian that is reversed or not transposed, and one of which only the diagonal is used, where rows do not mix."""
     if scene.y.shape == scene.inputs[0].shape == scene.truth.shape and scene.is_of_first_input:
+        for axis in (one for one in range(scene.dy.ndim) if _is_one_way(scene, one)):
+            words = f"it runs along axis {axis} in the wrong direction, from its other end"
+            yield Fault("order", f"from the other end {axis}", words, np.flip(scene.pull(np.flip(scene.dy, axis)), axis))
         words = "dy is sent forward, through the Jacobian, not back through its transpose"
         yield Fault("transposed", "forward", words, _push(scene))
     x, width = scene.inputs[0], scene.y.shape[-1] if scene.y.ndim else 0
@@ -27,6 +33,19 @@ def predict(scene: Scene) -> Iterator[Fault]:
         one[..., column] = 1.0
         diagonal[..., column] = scene.pull(one)[..., column]
     yield Fault("diagonal-only", "diagonal", "only the diagonal of the Jacobian is used", scene.dy * diagonal)
+
+
+def _is_one_way(scene: Scene, axis: int) -> bool:
+    """Whether nothing flows back across the middle of an axis one of the two ways, as in a sum that runs along it."""
+    half = scene.dy.shape[axis] // 2
+    parts = [slice(None, half), slice(half, None)]
+    before = (slice(None),) * axis
+    for kept, other in (parts, parts[::-1]):
+        dy = np.zeros_like(scene.dy)
+        dy[(*before, kept)] = scene.dy[(*before, kept)]
+        if half and not scene.pull(dy)[(*before, other)].any():
+            return True
+    return False
 
 
 def _push(scene: Scene) -> Array:

@@ -11,6 +11,7 @@ from harness.custom.faults.masks import find_wrong
 from harness.custom.scene import Fault, Scene
 
 RANK = 88
+SAME = 1e-6
 
 
 def predict(scene: Scene) -> Iterator[Fault]:
@@ -20,14 +21,20 @@ def predict(scene: Scene) -> Iterator[Fault]:
     if not len(places) or len(places) == scene.truth.size:
         return
     mended = np.where(wrong, scene.got, scene.truth)
-    limit = float(np.abs(scene.got).max())
-    various = np.ptp(np.abs(scene.truth[wrong])) > 1e-6 * limit  # what is the same everywhere was bounded by the formula itself
-    if various and (np.abs(scene.truth[wrong]) > limit).all() and np.allclose(np.abs(scene.got[wrong]), limit, rtol=1e-6):
-        yield Fault("clipped", "clipped", f"it is clipped at {limit:.7g}", mended)
+    if _is_clipped(scene, wrong):
+        yield Fault("clipped", "clipped", f"it is clipped at {np.abs(scene.got).max():.7g}", mended)
     if len(places) == 1:
         index = "".join(f"[{i}]" for i in places[0])
         yield Fault("one-element", "one entry", f"a single entry is wrong, {scene.quantity}{index}", mended)
     yield from _find_slice(scene, places, mended)
+
+
+def _is_clipped(scene: Scene, wrong: Array) -> bool:
+    """Whether all that is wrong lies at a limit, and beyond it in the truth; a size that is the formula's own is no limit."""
+    got, truth = np.abs(scene.got), np.abs(scene.truth)
+    limit = got.max()
+    is_own = np.isclose(truth[~wrong], limit, rtol=SAME, atol=0).any() or np.ptp(truth[wrong]) <= SAME * limit
+    return not is_own and bool((truth[wrong] > limit).all()) and np.allclose(got[wrong], limit, rtol=SAME)
 
 
 def _find_slice(scene: Scene, places: Array, mended: Array) -> Iterator[Fault]:
