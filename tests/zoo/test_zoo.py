@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections import Counter
-from functools import cache
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import cache, partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +18,7 @@ from harness.custom.report import CheckReport, CheckResult
 from tests.zoo.score import Score, score, share_found, share_named, share_wrong
 from tests.zoo.zoo import CAUSES, Fault, RightLayer, find_zoo, plant
 
+Inspect = Callable[[str], Score]
 ZOO = find_zoo()
 FOUND, NAMED, WRONG = 0.99, 0.9, 0.03
 SEEDS, TRIALS = 3, 4
@@ -23,15 +29,54 @@ def look(fault: Fault, **settings) -> Score:
     return score(fault, check_layer(fault.spec, against=[], on_fail="report", **settings))
 
 
+@pytest.fixture(scope="session")
+def inspect(tmp_path_factory: pytest.TempPathFactory) -> Inspect:
+    """Return what gives the score of a fault by its name; all processes of a run share what each of them finds."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "zoo"
+    folder.mkdir(exist_ok=True)
+    return partial(find_score, folder)
+
+
 @cache
-def inspect(name: str) -> Score:
+def find_score(folder: Path, name: str) -> Score:
+    kept = folder / f"{name}.json"
+    if kept.exists():
+        return read_score(kept.read_text("utf-8"))
+    found = inspect_fault(ZOO.faults[name])
+    part = kept.with_suffix(f".{os.getpid()}")
+    part.write_text(write_score(found), "utf-8")
+    part.replace(kept)  # another process never reads half of it
+    return found
+
+
+def inspect_fault(fault: Fault) -> Score:
     """Return the score in float64; where that shows nothing, in both dtypes.
 
     All trials are looked at, as in the benchmark: a cause that two of them suggest may be refuted by a third.
     """
-    fault = ZOO.faults[name]
     first = look(fault, **FIRST_LOOK)
     return first if first.found else look(fault)
+
+
+def write_score(one: Score) -> str:
+    return json.dumps(asdict(one) | {"said": sorted(one.said)})
+
+
+def read_score(text: str) -> Score:
+    known = json.loads(text)
+    return Score(**known | {"said": frozenset(known["said"])})
+
+
+def test_a_score_is_read_as_it_was_written():
+    one = Score("swish-minus", True, False, frozenset({"sign", "factor"}), "wrong")
+    assert read_score(write_score(one)) == one
+
+
+def test_what_one_process_found_another_takes_over(tmp_path: Path):
+    planted = Score("swish-minus", True, True, frozenset({"cast"}), "wrong")
+    (tmp_path / "swish-minus.json").write_text(write_score(planted), "utf-8")
+    assert find_score(tmp_path, "swish-minus") == planted
 
 
 def test_the_zoo_is_as_large_as_it_is_said_to_be():
@@ -72,29 +117,29 @@ def test_a_right_layer_conforms(right: RightLayer):
 
 
 @pytest.mark.parametrize("right", ZOO.right.values(), ids=lambda right: right.name)
-def test_every_fault_of_a_layer_is_found(right: RightLayer):
+def test_every_fault_of_a_layer_is_found(right: RightLayer, inspect: Inspect):
     missed = [name for name, fault in ZOO.faults.items() if fault.right is right and not inspect(name).found]
     assert missed == []
 
 
-def test_faults_are_found_by_the_checks_that_are_to_find_them():
+def test_faults_are_found_by_the_checks_that_are_to_find_them(inspect: Inspect):
     """What the fault itself does shows, and no accident of its layer."""
     scores = [inspect(name) for name in ZOO.faults]
     assert share_found(scores) >= FOUND
     assert sum(one.expected for one in scores) / len(scores) >= FOUND, [one.fault for one in scores if not one.expected]
 
 
-def _score_held_out() -> list[Score]:
+def _score_held_out(inspect: Inspect) -> list[Score]:
     return [inspect(name) for name, fault in ZOO.faults.items() if fault.held_out]
 
 
-def test_the_cause_of_faults_that_were_held_out_is_named():
-    scores = _score_held_out()
+def test_the_cause_of_faults_that_were_held_out_is_named(inspect: Inspect):
+    scores = _score_held_out(inspect)
     assert share_named(scores, ZOO.faults) >= NAMED
 
 
-def test_no_wrong_cause_is_named_for_faults_that_were_held_out():
-    scores = _score_held_out()
+def test_no_wrong_cause_is_named_for_faults_that_were_held_out(inspect: Inspect):
+    scores = _score_held_out(inspect)
     assert share_wrong(scores) < WRONG
 
 
