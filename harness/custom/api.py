@@ -247,11 +247,15 @@ def _find_frameworks(against: Sequence[str] | None, idle: bool = False) -> list[
 
 @dataclass(eq=False)
 class _Found:
-    """What came back so far, of each trial and of each contract put to it."""
+    """What came back so far, of each trial and of each contract put to it.
+
+    `explained` is what was said of a wrong gradient in the most precise dtype in which it is wrong, and that dtype.
+    """
 
     judged: dict[TrialId, Judged] = dataclasses.field(default_factory=dict)
     kept: dict[tuple[TrialId, str], CheckResult] = dataclasses.field(default_factory=dict)
     said: Said = dataclasses.field(default_factory=Said)
+    explained: dict[str, tuple[str, Diagnosis]] = dataclasses.field(default_factory=dict)
 
     def take(self, work: Any, result: Any) -> None:
         """Add a result; a trial that was split comes back in parts."""
@@ -285,9 +289,8 @@ def _check(about: About, setting: Setting, backends: Sequence[Backend], plan: _P
         results += [skip_unjudged(skip_stopped(one, rows, stopped), about, rows) for one in summed if one.check in plan.wanted]
         tried = plan.list_tried(dtype)
         results += [_take_contract(found, tried, one.name, stopped) for one in CONTRACTS if one.name in plan.wanted]
-    known: dict[str, tuple[str, Diagnosis]] = {}
     precise = sorted(results, key=lambda one: find_format(one.dtype).u)
-    results = [_diagnose(one, found, plan, setting, run, known) for one in precise]
+    results = [_diagnose(one, found, plan, setting, run) for one in precise]
     results = [one for dtype in plan.dtypes for one in _explain_states(results, dtype, plan, setting, run)]
     rows = [row for dtype in plan.dtypes for row in found.rows(plan.list_trials(dtype))]
     references = [one.reference for one in found.judged.values() if one.reference is not None]
@@ -345,21 +348,16 @@ def _take_contract(found: _Found, trials: Sequence[TrialId], name: str, stopped:
     return next((one for one in kept if one.fails), kept[-1])
 
 
-def _diagnose(
-    result: CheckResult, found: _Found, plan: _Plan, setting: Setting, run: Run, known: dict[str, tuple[str, Diagnosis]]
-) -> CheckResult:
-    """Return the result; where the layer's own values are wrong, with what explains them, quantity by quantity.
-
-    `known` is what explained them in more precise dtypes, and learns what explains them in this one.
-    """
+def _diagnose(result: CheckResult, found: _Found, plan: _Plan, setting: Setting, run: Run) -> CheckResult:
+    """Return the result; where the layer's own values are wrong, with what explains them, quantity by quantity."""
     if not result.fails or result.check not in ("forward", "gradients") or result.backend != "numpy":
         return result
     trials, is_forward = plan.list_trials(result.dtype), result.check == "forward"
     own = [row for row in found.rows(trials) if row.backend == "numpy" and (row.quantity == "y") is is_forward]
     said = {row.quantity: PROMOTED if row.dtype == "float32" else DEMOTED for row in own if is_cast(row)}
-    works = [] if is_forward else _list_explanations(found, trials, setting, known)
+    works = [] if is_forward else _list_explanations(found, trials, setting)
     explained = {work.quantity: one for work, one in run(works) if one.cause or work.least == SLIGHT} if works else {}
-    known |= {name: (result.dtype, one) for name, one in explained.items() if name not in known}
+    found.explained = {name: (result.dtype, one) for name, one in explained.items()} | found.explained
     said |= explained
     told = "; ".join(f"{', '.join(names)}: {words}" for words, names in _group_quantities(said).items())
     plain = {SAYING[row.verdict] for row in own if row.verdict in SAYING}  # such a verdict is its own diagnosis
@@ -381,16 +379,14 @@ def _find_common(causes: Sequence[str]) -> tuple[str, ...]:
     return tuple(cause for cause, count in counts.items() if count == max(counts.values()))
 
 
-def _list_explanations(
-    found: _Found, trials: Sequence[TrialId], setting: Setting, known: Mapping[str, tuple[str, Diagnosis]]
-) -> list[ExplainGradient]:
+def _list_explanations(found: _Found, trials: Sequence[TrialId], setting: Setting) -> list[ExplainGradient]:
     """Return what to explain: what the node itself gave wrong and, where rounding is unknown, what is grossly wrong."""
     wrong = _find_trials(found, trials, "mismatch")
     unknown = {name: some for name, some in _find_trials(found, trials, "noise-unknown").items() if name not in wrong}
     gross = float(np.sqrt(find_format(trials[0].dtype).u))
     works = [ExplainGradient(setting, name, tuple(some)) for name, some in wrong.items()]
     works += [ExplainGradient(setting, name, tuple(some), gross) for name, some in unknown.items()]
-    return [replace(one, known=known.get(one.quantity)) for one in works]
+    return [replace(one, known=found.explained.get(one.quantity)) for one in works]
 
 
 def _find_trials(found: _Found, trials: Sequence[TrialId], verdict: str) -> dict[str, list[TrialId]]:

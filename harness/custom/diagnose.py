@@ -89,12 +89,10 @@ def _name(scenes: Sequence[Scene]) -> Diagnosis:
 
     It is looked for in a few scenes; where it would show in another one, and does not, in that one as well.
     """
-    known: dict[tuple[Family, Scene], list[Fault]] = {}
 
+    @cache
     def ask(predict: Family, scene: Scene) -> list[Fault]:
-        if (predict, scene) not in known:
-            known[predict, scene] = [fault for fault, left in _offer(predict, scene) if left <= LEFT]
-        return known[predict, scene]
+        return [fault for fault, left in _offer(predict, scene) if left <= LEFT]
 
     looked, partly = list(scenes[:MOST_TRIALS]), list[tuple[Family, Fault]]()
     while (found := _find_common(looked, ask)) is not None:

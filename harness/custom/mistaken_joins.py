@@ -5,7 +5,7 @@ Where two ways back meet, as the steps of a recurrence do, what comes along the 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 
 from harness.custom.expressions import Expression, Node, outline, walk
@@ -15,12 +15,13 @@ from harness.custom.scene import Fault
 
 def mistake_joins(form: Form) -> Iterator[Fault]:
     """Yield the form with (a + b) s as a s + b, in all products that are alike."""
-    groups: dict[str, dict[int, Node]] = {}
+    groups: dict[str, dict[Node, int]] = {}
     for node in form.expression.nodes:
-        if _find_sum(node, form.expression.flowing) is not None:
+        at = _find_sum(node, form.expression.flowing)
+        if at is not None:
             for depth in (1, 3):
-                groups.setdefault(f"{depth} {outline(node, depth)}", {})[id(node)] = node
-    for products in groups.values():
+                groups.setdefault(f"{depth} {outline(node, depth)}", {})[node] = at
+    for products in {tuple(group): group for group in groups.values()}.values():  # the depths often give the same groups
         for late in (0, 1):
             yield _join_late(form, products, late)
 
@@ -33,24 +34,24 @@ def _find_sum(node: Node, flowing: Collection[int]) -> int | None:
     return None
 
 
-def _join_late(form: Form, products: dict[int, Node], late: int) -> Fault:
-    first = next(iter(products.values()))
-    at = _find_sum(first, form.expression.flowing) or 0
-    where = f"{len(products)} products" if len(products) > 1 else str(first)
+def _join_late(form: Form, products: Mapping[Node, int], late: int) -> Fault:
+    """Return the form with one of the terms joining late in these products, of which it is told which part is the sum."""
+    (first, at), *others = products.items()
+    where = f"{len(products)} products" if others else str(first)
     words = f"{first.parts[at].parts[late]} joins behind the factor {first.parts[1 - at]}, not before it, in {where}"
-    other = replace(form, expression=Expression(_rewrite(form, products, late)))
+    other = replace(form, expression=Expression(_rewrite(form.root, products, late)))
     return Fault("missing-factor", f"{form.name} {words}", f"{words}, in the derivative {form.text}", other.run())
 
 
-def _rewrite(form: Form, products: Collection[int], late: int) -> Node:
-    """Return the root of the graph with these products written otherwise."""
-    made: dict[int, Node] = {}
-    for node in walk(form.root):
-        parts = [made[id(part)] for part in node.parts]
-        at = _find_sum(node, form.expression.flowing) if id(node) in products else None
-        made[id(node)] = replace(node, parts=tuple(parts)) if at is None else _join(parts[at].parts, parts[1 - at], late)
-    return made[id(form.root)]
-
-
-def _join(terms: Sequence[Node], factor: Node, late: int) -> Node:
-    return terms[1 - late] * factor + terms[late]
+def _rewrite(root: Node, products: Mapping[Node, int], late: int) -> Node:
+    """Return the graph with these products written otherwise."""
+    made: dict[Node, Node] = {}
+    for node in walk(root):
+        parts = tuple(made[part] for part in node.parts)
+        if node in products:
+            at = products[node]
+            terms, factor = parts[at].parts, parts[1 - at]
+            made[node] = terms[1 - late] * factor + terms[late]
+        else:
+            made[node] = replace(node, parts=parts)
+    return made[root]

@@ -43,15 +43,6 @@ def test_every_cause_that_a_family_names_is_one_that_is_agreed():
     assert said <= set(CAUSES)
 
 
-def draw_labels(rng: np.random.Generator) -> tuple[Any, Any]:
-    return rng.standard_normal((6, 4)), rng.integers(0, 4, 6)
-
-
-def cross_entropy(xp: Any, params: Any, x: Any, t: Any) -> Any:
-    log_p = x - xp.log(xp.sum(xp.exp(x), axis=1, keepdims=True))
-    return -xp.sum(xp.where(t[:, None] == xp.arange(x.shape[1]), log_p, xp.zeros_like(log_p))) / x.shape[0]
-
-
 class CrossEntropy:
     """Softmax with its loss; `after` spoils the gradient of the scores."""
 
@@ -79,7 +70,7 @@ class SlopeAgain(CrossEntropy):
 
 @pytest.mark.parametrize(("kind", "words"), [(SoftmaxAgain, "the softmax once more"), (SlopeAgain, "the softmax's diagonal")])
 def test_an_activation_gone_back_through_twice_is_named(kind: Any, words: str) -> None:
-    trials = list(draw_trials(LayerSpec(kind, cross_entropy, draw_labels), "float64", 7, 0))
+    trials = list(draw_trials(LayerSpec(kind, formulas.cross_entropy, formulas.draw_labels), "float64", 7, 0))
     found = diagnose_layer(trials, "dx")
     assert found.cause == "extra-factor"
     assert words in found.words

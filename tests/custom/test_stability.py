@@ -7,7 +7,7 @@ import pytest
 
 from harness import check_layer
 from harness.core import BadInput
-from tests.custom.test_diagnose import Gelu, LayerNorm, gelu, layer_norm
+from tests.custom.spoilt import Gelu, LayerNorm, gelu, layer_norm
 
 VALUES = ["forward", "gradients", "power"]
 
