@@ -12,7 +12,7 @@ them how far K inputs a few ulps apart move the results.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -20,29 +20,24 @@ import numpy as np
 from harness.core import DTYPES, Array, BadInput
 from harness.floats import FloatFormat, find_format, is_float
 from harness.judge.layer_run import (
-    WIDER,
     Experiment,
     Unrunnable,
     Values,
     disturb,
-    find_blindness,
     make_cast,
     run_layer,
-    run_precisely,
 )
 from harness.judge.noisy_array import NoisyArray, make_noisy
 from harness.judge.oracle import HIGHER
 from harness.judge.precision import find_eps
+from harness.judge.two_precisions import RUNS, Witness, find_bias, find_reach, find_witness, mean_square
 from harness.judge.value_noise import Rounder
 
-RUNS = 16
 WEIGHT = 8
 THRESHOLD = 16.0
 SUSPECT = 8.0
 FLOOR = 1e-145
-CONSTANT, STEADY = 8.0, 4.0
 SIMULATED = 30
-WITH_DY = 1.0  # with the threshold, 16 eps of it: 1 - t^2, times dy, for a t that JAX gives to 7 ulps near 1 (measured)
 How = Literal["hashed", "difference", "scaled", "unknown"]
 
 
@@ -62,18 +57,6 @@ class NoiseEstimate:
     threshold: float = THRESHOLD
     casts: tuple[str, ...] = ()
     is_biased: bool = False
-
-
-@dataclass(frozen=True, eq=False)
-class Witness:
-    """K differences of the same code in two precisions, by quantity, or none and the reason.
-
-    `whole` is false where the differences are only good for an order of magnitude.
-    """
-
-    differences: Mapping[str, Array] = field(default_factory=dict)
-    whole: bool = False
-    reason: str = ""
 
 
 def find_noise(
@@ -143,7 +126,7 @@ def _choose(experiment: Experiment, target: FloatFormat, value: Values, seed: in
     seen = tuple(f"{name} inside" for name in sorted(casts - {target.name, "float64"}))
     if sigma and not escape and any(find_format(name).u > target.u for name in casts):
         return NoiseEstimate(sigma, "hashed", f"no rounding of {target.name} explains the cast inside", casts=seen)
-    witness = _find_witness(experiment, target, seed)
+    witness = find_witness(experiment, target, seed)
     if not escape and witness.differences:
         escape = _find_escape(sigma, witness)
         if not escape:
@@ -156,12 +139,10 @@ def _choose(experiment: Experiment, target: FloatFormat, value: Values, seed: in
         scaled = bool(escape and witness.differences) and getattr(experiment.kind, "follows_dtype", False)
         sigma = _scale(experiment, witness, value, seed) if scaled else {}
         return NoiseEstimate(sigma, "scaled" if scaled else "unknown", reason, casts=seen)
-    biased = _find_bias(witness, value, target)
+    biased = find_bias(experiment, witness, value, target, seed)
     if biased:
         return NoiseEstimate({}, "unknown", biased, casts=seen, is_biased=True)
-    squares = {name: _mean_square(apart) for name, apart in witness.differences.items()}
-    least = find_eps(HIGHER[target.name])
-    return NoiseEstimate({name: _smooth(squares[name], value[name], least) for name in value}, "difference", escape, casts=seen)
+    return NoiseEstimate(_measure(experiment, witness, value, target), "difference", escape, casts=seen)
 
 
 def _find_hashed(experiment: Experiment, target: FloatFormat, value: Values, seed: int) -> tuple[dict[str, Array], set[str], str]:
@@ -185,46 +166,12 @@ def _find_hashed(experiment: Experiment, target: FloatFormat, value: Values, see
     return {name: _smooth(squares[name], value[name], own_noise) for name in value}, casts, ""
 
 
-def _find_witness(experiment: Experiment, target: FloatFormat, seed: int) -> Witness:
-    """Return the differences between the dtype and the one above, or for float64 an order of magnitude from those of float32."""
-    higher = HIGHER[target.name]
-    rng = np.random.default_rng([seed, 1])
-    try:
-        return Witness(_find_differences(experiment, target.compute, higher, rng), whole=True)
-    except Unrunnable as failure:
-        reason = f"the code does not compute in {higher}: {failure}"
-    if target.name != "float64":
-        return Witness(reason=reason)
-    single = np.dtype(np.float32)
-    try:
-        found = _find_differences(experiment.change(make_cast(single)), single, target.dtype, rng, check=False)
-    except Unrunnable as failure:
-        return Witness(reason=f"{reason}; nor in float32: {failure}")
-    return Witness({name: apart * 2.0**-29 for name, apart in found.items()}, reason=reason)
-
-
-def _find_differences(
-    experiment: Experiment, low: Any, high: Any, rng: np.random.Generator, check: bool = True
-) -> dict[str, Array]:
-    """Return K differences between runs in both dtypes, the first at the inputs themselves, the others a few ulps away."""
-    if not np.finfo(high).eps <= np.finfo(low).eps * 2.0**-8:
-        raise Unrunnable(f"this machine's {high} is no more precise than {low}")
-    rows: dict[str, list[Array]] = {}
-    for k in range(RUNS):
-        moved = disturb(experiment, rng, WIDER if k % 2 else 1) if k else experiment
-        fine = run_precisely(moved, high)
-        coarse = run_layer(moved, make_cast(low)) if check else run_precisely(moved, low)
-        for name, value in fine.items():
-            with np.errstate(all="ignore"):
-                rows.setdefault(name, []).append((coarse[name].astype(high) - value).astype(np.float64))
-    found = {name: np.array(values) for name, values in rows.items()}
-    rounded = {name: np.sqrt(_mean_square(apart)) for name, apart in found.items()}
-    blind = find_blindness(experiment, high, low, rng, rounded) if check else ""
-    if blind:
-        raise Unrunnable(
-            f"{blind} did not follow changes that {low} cannot hold: something inside is no finer than it, or it is flat here"
-        )
-    return found
+def _measure(experiment: Experiment, witness: Witness, value: Values, target: FloatFormat) -> dict[str, Array]:
+    """Return sigma from the differences; what cancels in both precisions leaves none, and is no less than the higher's own."""
+    least = find_eps(HIGHER[target.name])
+    reach = find_reach(experiment, least)
+    squares = {name: mean_square(apart) for name, apart in witness.differences.items()}
+    return {name: np.maximum(_smooth(squares[name], value[name], least), reach if name != "y" else 0.0) for name in value}
 
 
 def _scale(experiment: Experiment, witness: Witness, value: Values, seed: int) -> dict[str, Array]:
@@ -232,8 +179,7 @@ def _scale(experiment: Experiment, witness: Witness, value: Values, seed: int) -
 
     Code that computes in float64 whatever it is given would show no more in float32 than one rounding, and has no estimate.
     Where float32 saturates it shows too little, of a difference with dy for instance that cancels: no gradient is said to be
-    rounded less than dy's largest entry, times the largest of each array that it may have been multiplied by before. Raises
-    Unrunnable where the layer fails on inputs a few ulps apart.
+    rounded less than `find_reach`. Raises Unrunnable where the layer fails on inputs a few ulps apart.
     """
     rng = np.random.default_rng([seed, 2])
     rows: dict[str, list[Array]] = {}
@@ -242,12 +188,10 @@ def _scale(experiment: Experiment, witness: Witness, value: Values, seed: int) -
             with np.errstate(all="ignore"):
                 rows.setdefault(name, []).append(moved - value[name])
     least = find_eps("float64")
-    arrays = [value for value in (*experiment.inputs, *experiment.params.values()) if is_float(value)]
-    largest = np.prod([max(1.0, float(np.abs(value[np.isfinite(value)]).max(initial=0.0))) for value in arrays])
-    floor = WITH_DY * least * float(np.abs(experiment.dy).max(initial=0.0) * largest)
+    floor = find_reach(experiment, least)
     return {
         name: np.maximum(
-            _smooth(_mean_square(apart) + _mean_square(np.array(rows[name])), value[name], least), floor if name != "y" else 0.0
+            _smooth(mean_square(apart) + mean_square(np.array(rows[name])), value[name], least), floor if name != "y" else 0.0
         )
         for name, apart in witness.differences.items()
     }
@@ -264,38 +208,12 @@ def _find_escape(sigma: Mapping[str, Array], witness: Witness) -> str:
     return f"rounding moves {', '.join(found)} further than the noise: part of it escapes the code" if found else ""
 
 
-def _find_bias(witness: Witness, value: Values, target: FloatFormat) -> str:
-    """Return in words which results part from those of the higher precision always in the same way, as no rounding does.
-
-    At inputs a few ulps apart roundings are as good as independent. What does not change with them, and is more than the
-    rounding of a constant makes, comes of code that is another one in each dtype: a step or an epsilon taken from finfo.
-    """
-    found = []
-    for name, apart in witness.differences.items():
-        finite = np.isfinite(apart).all(0)
-        steady, spread = (np.where(finite, part, 0.0) for part in (apart.mean(0), apart.std(0)))
-        size = np.linalg.norm(np.where(np.isfinite(value[name]), value[name], 0).astype(np.float64))
-        bias = float(np.linalg.norm(steady))
-        if bias > CONSTANT * target.u * size and bias > STEADY * float(np.linalg.norm(spread)):
-            found.append(f"{name} (by {bias / size:.2g} of it)" if size else name)
-    if not found:
-        return ""
-    return f"{', '.join(found)} differs between {target.name} and the precision above always in the same way: no rounding does"
-
-
 def _variance(runs: list[Array]) -> Array:
     """Return the variance over the runs; infinite where some run was not finite, and 0 where none was."""
     stack = np.array(runs)
     finite = np.isfinite(stack)
     with np.errstate(all="ignore"):
         return np.where(finite.all(0), np.var(np.where(finite, stack, 0.0), axis=0, ddof=1), np.where(finite.any(0), np.inf, 0.0))
-
-
-def _mean_square(apart: Array) -> Array:
-    """Return the mean square of the finite differences; 0 where there is none, for then the code overflows in the dtype."""
-    finite = np.isfinite(apart)
-    out: Array = np.sum(np.square(np.where(finite, apart, 0.0)), axis=0) / np.maximum(finite.sum(0), 1)
-    return out
 
 
 def _smooth(square: Array, value: Array, least: float) -> Array:

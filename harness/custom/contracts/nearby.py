@@ -6,6 +6,7 @@ is sampled on both sides of every entry, so that layers and formulas need not na
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -19,7 +20,8 @@ from harness.custom.contracts.truth import differentiate
 
 NEAR, NEARER = 2.0**-20, 2.0**-26
 STEADY = 1e-2
-MORE, PROBED, WANDERED = 6, 4, 16
+MORE, PROBED = 6, 4
+WANDERED, CLIMBED = 16, 256
 Gradients = Mapping[int, Array]
 
 
@@ -39,8 +41,25 @@ class Neighbourhood:
     def sample(self, pairs: int) -> None:
         """Look at pairs of opposite points. Raises NotApplicable where the formula gives no finite numbers there."""
         for _ in range(pairs):
-            lines = {i: self._draw(self.inputs[i].shape) for i in self.subject.places}
+            lines = self._draw_all()
             self.samples += [self._differentiate(lines, sign * NEAR) for sign in (1, -1)]
+
+    def sample_in_order(self) -> None:
+        """Look at the two points at which entries rise and fall by their order: layers take the first of equals, or the last."""
+        shapes = [self.inputs[i].shape for i in self.subject.places]
+        ends = np.cumsum([math.prod(shape) for shape in shapes])
+        falling = np.split(np.linspace(1.0, 0.5, ends[-1]), ends[:-1])
+        lines = {i: part.reshape(shape) for i, part, shape in zip(self.subject.places, falling, shapes, strict=True)}
+        self.samples += [self._differentiate(lines, sign * NEAR) for sign in (1, -1)]
+
+    def _draw_all(self) -> dict[int, Array]:
+        return {i: self._draw(self.inputs[i].shape) for i in self.subject.places}
+
+    def _draw_some(self, lines: Gradients) -> dict[int, Array]:
+        """Return the directions with a share of the entries drawn anew, few or many."""
+        most = int(np.log2(max(2, sum(line.size for line in lines.values()))))
+        share = 2.0 ** -self.rng.integers(1, most + 1)
+        return {i: np.where(self.rng.random(line.shape) < share, self._draw(line.shape), line) for i, line in lines.items()}
 
     def _draw(self, shape: tuple[int, ...]) -> Array:
         return np.asarray(self.rng.choice([-1.0, 1.0], shape) * self.rng.uniform(0.5, 1.0, shape))
@@ -86,7 +105,7 @@ class Neighbourhood:
         """
         steady = True
         for sign in (1, -1):
-            lines = {i: self._draw(self.inputs[i].shape) / 8 for i in self.subject.places}
+            lines = {i: line / 8 for i, line in self._draw_all().items()}
             lines[place][index] = sign
             near, nearer = (self._differentiate(lines, step) for step in (NEAR, NEARER))
             self.samples.append(near)
@@ -103,17 +122,28 @@ class Neighbourhood:
         self._look_closer()
         for index in list(_list_indices(self.find_outside(place, got)))[:PROBED]:
             if self.probe(place, index) and self.find_outside(place, got)[index]:
-                self.wander(place, index)
+                self.climb(place, index, got)
                 if self.find_outside(place, got)[index]:
                     return index
         return None
 
-    def wander(self, place: int, index: tuple[int, ...]) -> None:
-        """Look at points at which one entry is among the larger ones: of the maxima that it may be, it is some and not all."""
-        for _ in range(WANDERED):
-            lines = {i: self._draw(self.inputs[i].shape) for i in self.subject.places}
+    def climb(self, place: int, index: tuple[int, ...], got: Array) -> None:
+        """Look for a point at which one entry's gradient is as far from the others as it was given.
+
+        Of the maxima that an entry may be it is some and not all, and few points have just those: from the best of some at
+        which it is among the larger ones, others are moved as long as that brings its gradient nearer to what it was given.
+        """
+        starts = [self._draw_all() for _ in range(WANDERED)]
+        best, least = starts[0], np.inf
+        for step in range(WANDERED + CLIMBED):
+            lines = starts[step] if step < WANDERED else self._draw_some(best)
             lines[place][index] = 0.75
             self.samples.append(self._differentiate(lines, NEAR))
+            apart = abs(self.samples[-1][place][index] - got[index])
+            if apart <= least:
+                best, least = lines, apart
+            if not self.find_outside(place, got)[index]:
+                return
 
     def has_wrong_sum(self, place: int, got: Array) -> bool:
         """Whether entries that share a gradient, in whatever way, got another sum of it than there is to share.
@@ -141,6 +171,7 @@ class Neighbourhood:
     def _look_closer(self) -> None:
         """Look at more points, and at what rounding does to the layer's own gradient."""
         self.noise = find_noise(self.subject, self.inputs, self.subject.dy, still=True)
+        self.sample_in_order()
         self.sample(MORE)
 
     def _agrees(self, add: Callable[[Gradients], Array], got: Gradients) -> bool:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
+import pytest
 
 from harness.custom.contracts.nearby import Neighbourhood
 from tests.custom.contracts.asking import draw
@@ -64,3 +66,37 @@ def test_an_entry_beyond_and_a_sum_beyond_are_found() -> None:
 def test_where_slopes_grow_without_limit_nothing_is_wrong() -> None:
     near, _ = find(lambda xp, params, x: xp.sqrt(xp.abs(x)), 0.0, Absolute)
     assert near.find_wrong_entry(0, np.full((3, 4), 1e9)) is None
+
+
+class Overlapping:
+    """The maxima of four windows of 3 x 3, which share the entry in the middle; all of a window's goes to its first."""
+
+    corners = ((0, 0), (0, 2), (2, 0), (2, 2))
+
+    def forward(self, x: Any) -> Any:
+        self.x = x
+        return np.stack([x[:, r : r + 3, c : c + 3].max(axis=(1, 2)) for r, c in self.corners], axis=1)
+
+    def backward(self, dy: Any) -> Any:
+        dx = np.zeros_like(self.x)
+        for k, (r, c) in enumerate(self.corners):
+            rows = self.x[:, r : r + 3, c : c + 3].reshape(len(dx), 9).argmax(axis=1)
+            np.add.at(dx, (np.arange(len(dx)), r + rows // 3, c + rows % 3), dy[:, k])
+        return dx
+
+
+def overlap(xp: Any, params: Any, x: Any) -> Any:
+    return xp.stack([xp.max(x[:, r : r + 3, c : c + 3], axis=(1, 2)) for r, c in Overlapping.corners], axis=1)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("windows", list(itertools.product([0.0, 1.0], repeat=4)))
+def test_an_entry_may_win_in_any_of_the_windows_that_share_it(windows: tuple[float, ...], seed: int) -> None:
+    subject = draw(Overlapping, overlap, [(2, 5, 5)])
+    near = Neighbourhood(subject, (np.zeros((2, 5, 5)),), rng=np.random.default_rng(seed))
+    near.sample(1)
+    got, dy = np.zeros((2, 5, 5)), subject.dy
+    got[:, 2, 2] = dy @ np.array(windows)
+    assert near.find_wrong_entry(0, got) is None
+    got[0, 2, 2] = 1.01 * dy[0][dy[0] > 0].sum() + 0.01
+    assert near.find_wrong_entry(0, got) == (0, 2, 2)
