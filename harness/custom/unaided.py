@@ -25,10 +25,11 @@ from harness.custom.reference import (
 )
 from harness.custom.trials import Trial
 from harness.judge.culprit import name_culprits
-from harness.judge.estimate import RUNS, NoiseEstimate, find_noise
+from harness.judge.estimate import NoiseEstimate, find_noise
 from harness.judge.layer_run import Experiment, Unrunnable, disturb, make_cast, run_layer
 from harness.judge.local import describe_parting, find_constants, find_parted, name_node, same_bits
 from harness.judge.measure import Measure, measure
+from harness.judge.two_precisions import RUNS
 from harness.judge.verdict import WORST_FIRST, Bench, judge, make_row
 from harness.shards import guard
 from harness.strangers import RAISED, tell

@@ -15,11 +15,12 @@ import pytest
 import harness.custom.faults as package
 from harness.custom import diagnose
 from harness.custom.diagnose import Diagnosis, diagnose_layer, find_families
-from harness.custom.faults import CAUSES, local
+from harness.custom.faults import CAUSES, jacobians, local
 from harness.custom.spec import LayerSpec
 from harness.custom.trials import draw_trials
 from tests.custom import formulas
 from tests.custom.layers import Swish, swish
+from tests.custom.spoilt import FORMULAS, Cumulative
 
 ROOT = Path(__file__).parents[2]
 MODULES = [importlib.import_module(f"{package.__name__}.{found.name}") for found in pkgutil.iter_modules(package.__path__)]
@@ -138,6 +139,13 @@ def test_a_limit_that_right_entries_have_is_none_at_which_it_is_clipped(limit: f
     found = [fault for fault in local.predict(scene) if fault.cause == "clipped"]
     assert bool(found) is clipped
     assert all(np.array_equal(fault.gradient, scene.got) for fault in found)
+
+
+@pytest.mark.parametrize(("formula", "axes"), [(formulas.softmax, []), (FORMULAS[Cumulative], [1])])
+def test_a_wrong_direction_is_thought_of_only_where_gradients_run_one_way(formula: Any, axes: list[int]) -> None:
+    scene = formulas.make_scene(formulas.make_spec(formula, [(6, 4)]), "dx")
+    found = [fault.words for fault in jacobians.predict(scene) if fault.cause == "order"]
+    assert found == [f"it runs along axis {axis} in the wrong direction, from its other end" for axis in axes]
 
 
 class Whole(Swish):

@@ -13,7 +13,7 @@ from harness.floats import is_float
 
 
 def find_aliased(subject: Subject) -> str:
-    """Scribble on what a layer returned, and see whether the next pass suffers."""
+    """Scribble on what a layer returned, and see whether the next pass suffers; then the other way round."""
     layer = subject.make()
     y = layer.forward(*subject.inputs)
     kept = np.array(y)
@@ -27,7 +27,21 @@ def find_aliased(subject: Subject) -> str:
     again = run_pass(layer, subject.inputs, subject.dy)
     words = "whoever writes to the gradient that backward returned changes the pass after it"
     parted = say(list_parted(again, subject.alone), words)
-    return f"{parted}; return dx.copy()" if parted else ""
+    return f"{parted}; return dx.copy()" if parted else _find_overwritten(subject)
+
+
+def _find_overwritten(subject: Subject) -> str:
+    """Keep what a pass handed out, and see whether a later pass over other numbers writes to it."""
+    layer = subject.make()
+    y = layer.forward(*subject.inputs)
+    returned = layer.backward(subject.dy)
+    dx = returned if isinstance(returned, tuple) else (returned,)
+    handed = {"the output that forward returned": y} | {f"dx{i}, which backward returned": part for i, part in enumerate(dx)}
+    arrays = {name: value for name, value in handed.items() if isinstance(value, np.ndarray)}
+    before = {name: value.copy() for name, value in arrays.items()}
+    run_pass(layer, *subject.others)
+    changed = [name for name, value in arrays.items() if not np.array_equal(value, before[name], equal_nan=is_float(value))]
+    return f"a later pass writes to {' and '.join(changed)}; return a copy, or compute into a new array" if changed else ""
 
 
 def _scribble(value: Any) -> None:

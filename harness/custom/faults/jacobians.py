@@ -36,16 +36,16 @@ def predict(scene: Scene) -> Iterator[Fault]:
 
 
 def _is_one_way(scene: Scene, axis: int) -> bool:
-    """Whether nothing flows back across the middle of an axis one of the two ways, as in a sum that runs along it."""
+    """Whether gradients flow back across the middle of an axis in just one of the two ways, as in a sum that runs along it."""
     half = scene.dy.shape[axis] // 2
     parts = [slice(None, half), slice(half, None)]
     before = (slice(None),) * axis
+    flows = []
     for kept, other in (parts, parts[::-1]):
         dy = np.zeros_like(scene.dy)
         dy[(*before, kept)] = scene.dy[(*before, kept)]
-        if half and not scene.pull(dy)[(*before, other)].any():
-            return True
-    return False
+        flows.append(bool(scene.pull(dy)[(*before, other)].any()))
+    return half > 0 and flows[0] != flows[1]
 
 
 def _push(scene: Scene) -> Array:

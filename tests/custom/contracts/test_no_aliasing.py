@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 
 from tests.custom import layers
 from tests.custom.contracts.asking import ask, draw, find_broken
@@ -31,3 +32,38 @@ def test_a_gradient_that_is_used_again_is_told() -> None:
 
     said = str(ask("no_aliasing", draw(AddsToOneBuffer)))
     assert "writes to the gradient that backward returned changes the pass after it: dx0" in said
+
+
+class OneBuffer(layers.Swish):
+    """Computes into the array that it returned before; `at` says which pass does."""
+
+    at = "backward"
+    buffer = None
+
+    def forward(self, x: Any) -> Any:
+        return self.keep("forward", super().forward(x))
+
+    def backward(self, dy: Any) -> Any:
+        return self.keep("backward", super().backward(dy))
+
+    def keep(self, name: str, value: Any) -> Any:
+        if name != self.at:
+            return value
+        if self.buffer is None or self.buffer.shape != value.shape:
+            self.buffer = np.empty_like(value)
+        self.buffer[...] = value
+        return self.buffer
+
+
+class OneBufferForward(OneBuffer):
+    at = "forward"
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [(OneBuffer, "dx0, which backward returned"), (OneBufferForward, "the output that forward returned")],
+)
+def test_what_a_later_pass_writes_to_is_told(kind: Any, words: str) -> None:
+    subject = draw(kind)
+    assert set(find_broken(subject)) == {"no_aliasing"}
+    assert f"a later pass writes to {words}; return a copy" in str(ask("no_aliasing", subject))
