@@ -76,6 +76,23 @@ def cumulative(xp: Any, params: Any, x: Any) -> Any:
     return xp.cumulative_sum(x, axis=1)
 
 
+class Gained:
+    def __init__(self) -> None:
+        self.params, self.grads = {"g": np.array([1.0, 2.0, 0.5, 1.5, -1.0])}, dict[str, Any]()
+
+    def forward(self, x: Any) -> Any:
+        self.t = np.tanh(x)
+        return self.params["g"] * self.t
+
+    def backward(self, dy: Any) -> Any:
+        self.grads["g"] = (dy * self.t).sum(0)
+        return dy * self.params["g"] * (1 - self.t**2)
+
+
+def gained(xp: Any, params: Any, x: Any) -> Any:
+    return params["g"] * xp.tanh(x)
+
+
 def spoil(base: Any, quantity: str, change: Change) -> Any:
     """Return the layer with one gradient changed: `change(layer, dy, gradient)` gives the wrong one."""
 
@@ -90,7 +107,15 @@ def spoil(base: Any, quantity: str, change: Change) -> Any:
     return Spoilt
 
 
-FORMULAS = {Swish: swish, Linear: linear, Sigmoid: sigmoid, Softmax: softmax, LayerNorm: layer_norm, Cumulative: cumulative}
+FORMULAS = {
+    Swish: swish,
+    Linear: linear,
+    Sigmoid: sigmoid,
+    Softmax: softmax,
+    LayerNorm: layer_norm,
+    Cumulative: cumulative,
+    Gained: gained,
+}
 
 
 def draw(kind: Any, formula: Any) -> list[Any]:
