@@ -30,7 +30,7 @@ from harness.judge.layer_run import (
 from harness.judge.noisy_array import NoisyArray, make_noisy
 from harness.judge.oracle import HIGHER
 from harness.judge.precision import find_eps
-from harness.judge.two_precisions import RUNS, Witness, find_bias, find_reach, find_witness, mean_square
+from harness.judge.two_precisions import RUNS, Witness, find_bias, find_floor, find_reach, find_witness, mean_square
 from harness.judge.value_noise import Rounder
 
 WEIGHT = 8
@@ -167,11 +167,11 @@ def _find_hashed(experiment: Experiment, target: FloatFormat, value: Values, see
 
 
 def _measure(experiment: Experiment, witness: Witness, value: Values, target: FloatFormat) -> dict[str, Array]:
-    """Return sigma from the differences; what cancels in both precisions leaves none, and is no less than the higher's own."""
+    """Return sigma from the differences, no less than what the higher precision's own rounding may have hidden in both."""
     least = find_eps(HIGHER[target.name])
-    reach = find_reach(experiment, least)
+    floors = find_floor(experiment, value, target, least)
     squares = {name: mean_square(apart) for name, apart in witness.differences.items()}
-    return {name: np.maximum(_smooth(squares[name], value[name], least), reach if name != "y" else 0.0) for name in value}
+    return {name: np.maximum(_smooth(squares[name], value[name], least), floors[name]) for name in value}
 
 
 def _scale(experiment: Experiment, witness: Witness, value: Values, seed: int) -> dict[str, Array]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -21,7 +22,7 @@ from harness.custom.contracts.truth import differentiate
 NEAR, NEARER = 2.0**-20, 2.0**-26
 STEADY = 1e-2
 MORE, PROBED = 6, 4
-WANDERED, CLIMBED = 16, 256
+WANDERED, CLIMBED = 16, 1024
 Gradients = Mapping[int, Array]
 
 
@@ -45,12 +46,16 @@ class Neighbourhood:
             self.samples += [self._differentiate(lines, sign * NEAR) for sign in (1, -1)]
 
     def sample_in_order(self) -> None:
-        """Look at the two points at which entries rise and fall by their order: layers take the first of equals, or the last."""
+        """Look at the two points at which entries rise and fall by their order: layers take the first of equals, or the last.
+
+        Where these points are kinks themselves nothing is seen there.
+        """
         shapes = [self.inputs[i].shape for i in self.subject.places]
         ends = np.cumsum([math.prod(shape) for shape in shapes])
-        falling = np.split(np.linspace(1.0, 0.5, ends[-1]), ends[:-1])
+        falling = np.split(-np.sort(-self.rng.uniform(0.5, 1.0, ends[-1])), ends[:-1])
         lines = {i: part.reshape(shape) for i, part, shape in zip(self.subject.places, falling, shapes, strict=True)}
-        self.samples += [self._differentiate(lines, sign * NEAR) for sign in (1, -1)]
+        with suppress(NotApplicable):
+            self.samples += [self._differentiate(lines, sign * NEAR) for sign in (1, -1)]
 
     def _draw_all(self) -> dict[int, Array]:
         return {i: self._draw(self.inputs[i].shape) for i in self.subject.places}
@@ -94,9 +99,12 @@ class Neighbourhood:
     def find_outside(self, place: int, got: Array) -> Array:
         """Return where an entry is outside of what was met by more than rounding."""
         low, high = self.find_ends(place)
-        room = CLOSE * self.find_scale(place) + ROUNDINGS * self.noise.get(f"dx{place}", 0.0)
+        room = self._find_room(place)
         out: Array = ~((got >= low - room) & (got <= high + room))
         return out
+
+    def _find_room(self, place: int) -> float:
+        return CLOSE * self.find_scale(place) + ROUNDINGS * self.noise.get(f"dx{place}", 0.0)
 
     def probe(self, place: int, index: tuple[int, ...]) -> bool:
         """Look at both sides of one entry that moves further than the others; whether the gradient is steady there.
@@ -128,21 +136,21 @@ class Neighbourhood:
         return None
 
     def climb(self, place: int, index: tuple[int, ...], got: Array) -> None:
-        """Look for a point at which one entry's gradient is as far from the others as it was given.
+        """Look for a point at which one entry's gradient is what was given, or beyond it.
 
         Of the maxima that an entry may be it is some and not all, and few points have just those: from the best of some at
-        which it is among the larger ones, others are moved as long as that brings its gradient nearer to what it was given.
+        which it is among the larger ones, others are moved as long as that brings its gradient nearer to what was given.
         """
-        starts = [self._draw_all() for _ in range(WANDERED)]
-        best, least = starts[0], np.inf
+        sign, room = (1 if got[index] < self.find_ends(place)[0][index] else -1), self._find_room(place)
+        best, least, kept = dict[int, Array](), np.inf, self.samples[:]
         for step in range(WANDERED + CLIMBED):
-            lines = starts[step] if step < WANDERED else self._draw_some(best)
+            lines = self._draw_all() if step < WANDERED else self._draw_some(best)
             lines[place][index] = 0.75
-            self.samples.append(self._differentiate(lines, NEAR))
-            apart = abs(self.samples[-1][place][index] - got[index])
-            if apart <= least:
-                best, least = lines, apart
-            if not self.find_outside(place, got)[index]:
+            found = self._differentiate(lines, NEAR)
+            short = sign * float(found[place][index] - got[index])
+            if short <= least:
+                best, least, self.samples = lines, short, [*kept, found]
+            if least <= room:
                 return
 
     def has_wrong_sum(self, place: int, got: Array) -> bool:

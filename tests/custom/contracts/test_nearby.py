@@ -100,3 +100,35 @@ def test_an_entry_may_win_in_any_of_the_windows_that_share_it(windows: tuple[flo
     assert near.find_wrong_entry(0, got) is None
     got[0, 2, 2] = 1.01 * dy[0][dy[0] > 0].sum() + 0.01
     assert near.find_wrong_entry(0, got) == (0, 2, 2)
+
+
+class Bends:
+    """The norm of second differences, 0 of what rises evenly; at a kink it takes `slope` along each."""
+
+    slope = 10.0
+
+    def forward(self, x: Any) -> Any:
+        self.d = x[:, 2:] - 2 * x[:, 1:-1] + x[:, :-2]
+        self.norm = np.sqrt((self.d**2).sum(axis=1))
+        return self.norm.copy()
+
+    def backward(self, dy: Any) -> Any:
+        norm = self.norm[:, None]
+        g = np.where(norm > 0, self.d / np.where(norm > 0, norm, 1), self.slope) * dy[:, None]
+        dx = np.zeros((len(dy), g.shape[1] + 2))
+        dx[:, 2:] += g
+        dx[:, 1:-1] -= 2 * g
+        dx[:, :-2] += g
+        return dx
+
+
+def bend(xp: Any, params: Any, x: Any) -> Any:
+    d = x[:, 2:] - 2 * x[:, 1:-1] + x[:, :-2]
+    return xp.sqrt(xp.sum(d * d, axis=1))
+
+
+def test_points_in_order_that_are_kinks_themselves_end_nothing() -> None:
+    subject = draw(Bends, bend, [(2, 5)])
+    near = Neighbourhood(subject, (np.zeros((2, 5)),))
+    near.sample(1)
+    assert near.find_wrong_entry(0, subject.run(near.inputs).dx[0]) == (0, 0)

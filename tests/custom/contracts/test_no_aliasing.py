@@ -67,3 +67,14 @@ def test_what_a_later_pass_writes_to_is_told(kind: Any, words: str) -> None:
     subject = draw(kind)
     assert set(find_broken(subject)) == {"no_aliasing"}
     assert f"a later pass writes to {words}; return a copy" in str(ask("no_aliasing", subject))
+
+
+def test_what_takes_no_other_numbers_is_not_told() -> None:
+    class OfRising(layers.Swish):
+        def forward(self, x: Any) -> Any:
+            if (np.diff(x[:, 0]) < 0).any():
+                raise ValueError("the first column must rise")
+            return super().forward(x)
+
+    rising = draw(OfRising, None, lambda rng: [np.cumsum(rng.uniform(0.1, 1, (5, 4)), axis=0)])
+    assert ask("no_aliasing", rising) == ""
