@@ -89,7 +89,7 @@ def overlap(xp: Any, params: Any, x: Any) -> Any:
     return xp.stack([xp.max(x[:, r : r + 3, c : c + 3], axis=(1, 2)) for r, c in Overlapping.corners], axis=1)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("windows", list(itertools.product([0.0, 1.0], repeat=4)))
 def test_an_entry_may_win_in_any_of_the_windows_that_share_it(windows: tuple[float, ...], seed: int) -> None:
     subject = draw(Overlapping, overlap, [(2, 5, 5)])
