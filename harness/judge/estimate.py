@@ -19,14 +19,7 @@ import numpy as np
 
 from harness.core import DTYPES, Array, BadInput
 from harness.floats import FloatFormat, find_format, is_float
-from harness.judge.layer_run import (
-    Experiment,
-    Unrunnable,
-    Values,
-    disturb,
-    make_cast,
-    run_layer,
-)
+from harness.judge.layer_run import Experiment, Unrunnable, Values, disturb, make_cast, run_layer
 from harness.judge.noisy_array import NoisyArray, make_noisy
 from harness.judge.oracle import HIGHER
 from harness.judge.precision import find_eps

@@ -99,6 +99,7 @@ def _differ(experiment: Experiment, low: Any, high: Any, rng: np.random.Generato
 
 
 def _find_blind(experiment: Experiment, found: Mapping[str, Array], low: Any, high: Any, rng: np.random.Generator) -> str:
+    """Return which results do not follow changes that only the high dtype holds, as far as these differences can tell."""
     rounded = {name: np.sqrt(mean_square(apart)) for name, apart in found.items()}
     return find_blindness(experiment, high, low, rng, rounded)
 
@@ -136,9 +137,9 @@ def find_bias(experiment: Experiment, witness: Witness, value: Values, target: F
     A gradient that does so by little, and not at calmer inputs, is one of a function that saturates.
     """
     biased = _list_biased(witness.differences, value, target)
-    if not biased or (
-        "y" not in biased and _is_little(experiment, witness, value, target) and _is_steady(experiment, target, seed)
-    ):
+    if not biased:
+        return ""
+    if "y" not in biased and _is_little(experiment, witness, value, target) and _is_steady(experiment, target, seed):
         return ""
     found = ", ".join(biased.values())
     return f"{found} differs between {target.name} and the precision above always in the same way: no rounding does"
